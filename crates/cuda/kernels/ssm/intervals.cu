@@ -11,8 +11,8 @@ KERNEL intervals_chunks(Chunk* chunks, const float* intervals, const int* length
     const bool mine = step < way.steps();
     const float interval = mine ? intervals[i / count * L + way.input(step)] : 0.f;
     const double time = warp_sum((double)interval);
-    const float longest = warp_extreme<true>(interval), shortest = warp_extreme<false>(mine ? interval : 1e30f);
-    if (lane == 0) chunks[i] = {time, longest, shortest};
+    const float longest = warp_extreme<true>(interval);
+    if (lane == 0) chunks[i] = {time, longest};
   }
 }
 

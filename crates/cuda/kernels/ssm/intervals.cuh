@@ -53,42 +53,34 @@ DEV Item item_at(i64 i, int heads, const Segments& s) {
   return {rest / s.count, (int)(i % heads), (int)(rest % s.count)};
 }
 
-// Coefficients of `cexpm1_by_polynomials`, highest first, in memory that an instruction reads as it computes: 1/k! and those of
-// FreeBSD's k_sin.c and k_cos.c.
-__constant__ double EXPONENTIAL[12] = {1.0 / 6227020800.0, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800,
-                                       1.0 / 362880,       1.0 / 40320,     1.0 / 5040,     1.0 / 720,
-                                       1.0 / 120,          1.0 / 24,        1.0 / 6,        0.5};
-__constant__ double SINES[6] = {1.5896909952115500e-10, -2.5050760253406863e-8, 2.7557313707070068e-6,
-                                -1.9841269829857950e-4, 8.3333333333224900e-3,  -1.6666666666666632e-1};
-__constant__ double COSINES[6] = {-1.1359647557788195e-11, 2.0875723212981750e-9,  -2.7557314351390663e-7,
-                                  2.4801587289476730e-5,   -1.3888888888874110e-3, 4.1666666666666600e-2};
-// 1/ln 2, −ln 2 and −π/2 in two and three parts, 2/π
-__constant__ double REDUCTION[7] = {1.4426950408889634,  -6.9314718036912382e-1,  -1.9082149292705877e-10, 0.63661977236758134,
-                                    -1.5707963267341256, -6.0771005063039660e-11, -2.0222662487111665e-21};
+// Coefficients of `increment_of_turns`, highest first, in memory that an instruction reads as it computes: of (2^r − 1)/r for |r| ≤ ½, to 4.5e-12,
+// and of √2·sin(πq)/q and √2·cos(πq) in q² for |q| ≤ ½, to 6e-14 and 7.5e-13 (minimax).
+__constant__ double POWERS[8] = {1.32154774387518749e-6, 1.53036107438010844e-5, 1.54036295932601995e-4, 1.33334788107337114e-3,
+                                 9.61812894251165843e-3, 5.55041090601026231e-2, 2.40226506964893426e-1, 6.93147180556876388e-1};
+__constant__ double SINES[7] = {6.32436720532629483e-4,  -1.04139646555099715e-2, 1.1617019423484593e-1, -8.47487878323259279e-1,
+                                3.60647656516612738,     -7.30824949989268553,    4.44288293815808885};
+__constant__ double COSINES[7] = {2.60218386360278673e-3, -3.64532506704237903e-2, 3.32800433668143483e-1, -1.88834607682302786,
+                                  5.73988570832085741,    -6.97886419922350349,    1.41421356237203698};
 
-// e^z − 1 as `cexpm1`, without branches: polynomials on |Re| ≤ ln 2/2 and |Im| ≤ π/4.
-DEV c64 cexpm1_by_polynomials(c64 z) {
-  const double a = fmin(fmax(z.re, -709.0), 709.0), n = rint(a * REDUCTION[0]);
-  double r = fma(n, REDUCTION[2], fma(n, REDUCTION[1], a)), p = EXPONENTIAL[0];
+// e^{ln 2·Re z + 2πi·Im z} − 1 to some 1e-12, without branches.
+DEV c64 increment_of_turns(c64 z) {
+  const double magic = 6755399441055744.0;  // 1.5·2⁵²: what is added to it is rounded to a whole number, in its last bits
+  const double a = z.re > 1000.0 ? 1000.0 : z.re < -1000.0 ? -1000.0 : z.re;
+  const double whole = a + magic, r = a - (whole - magic);
+  double p = POWERS[0];
 #pragma unroll
-  for (int k = 1; k < 12; ++k) p = fma(p, r, EXPONENTIAL[k]);
-  // 2ⁿ; 0 for n = −1023.
-  const double power = __longlong_as_double((i64)((int)n + 1023) << 52);
-  const double em1 = fma(fma(p * r, r, r), power, power - 1.0);
-  const double m = rint(z.im * REDUCTION[3]);
-  r = fma(m, REDUCTION[6], fma(m, REDUCTION[5], fma(m, REDUCTION[4], z.im)));
-  // Beyond 2⁵¹ no digits of the angle are left, but what is given stays bounded.
-  r = fmin(fmax(r, -1.0), 1.0);
-  const double s = r * r;
-  double ps = SINES[0], pc = COSINES[0];
+  for (int k = 1; k < 8; ++k) p = fma(p, r, POWERS[k]);
+  const double power = __hiloint2double((__double2loint(whole) << 20) + 0x3ff00000, 0);
+  const double real = fma(p * r, power, power - 1.0);
+  // Beyond 2⁵¹ turns no digits of the angle are left, but what is given stays bounded.
+  const double turns = z.im + magic, q = z.im - (turns - magic), s = q * q;
+  double sine = SINES[0], cosine = COSINES[0];
 #pragma unroll
-  for (int k = 1; k < 6; ++k) ps = fma(ps, s, SINES[k]), pc = fma(pc, s, COSINES[k]);
-  const double sine = fma(ps * s, r, r), versine = fma(-pc * s, s, 0.5 * s);
-  const i64 quadrant = (i64)m;
-  const bool odd = quadrant & 1, back = quadrant & 2;
-  const double magnitude = odd ? 1.0 - versine : sine, signed_sine = back ? -sine : sine;
-  const double v = odd ? 1.0 + signed_sine : back ? 2.0 - versine : versine;  // 1 − cos
-  return {fma(-(em1 + 1.0), v, em1), (em1 + 1.0) * (back ? -magnitude : magnitude)};
+  for (int k = 1; k < 7; ++k) sine = fma(sine, s, SINES[k]), cosine = fma(cosine, s, COSINES[k]);
+  sine *= q;
+  // 1 − cos of the angle is 2sin² of its half.
+  const double scaled = (real + 1.0) * sine;
+  return {fma(-scaled, sine, real), scaled * cosine};
 }
 
 // The largest (or smallest) of the warp's numbers, none of which is negative: their bits are in their order.
@@ -106,10 +98,10 @@ DEV float warp_extreme(float x) {
   return __uint_as_float(bits);
 }
 
-// What the intervals of STEPS time steps are together: their sum, the longest, and the shortest of those that exist.
+// What the intervals of STEPS time steps are together: their sum, and the longest.
 struct alignas(16) Chunk {
   double time;
-  float longest, shortest;
+  float longest;
 };
 
 // Lane l gets the sum over the warp of s[l % 8].
@@ -130,25 +122,42 @@ DEV T transposed_sum(const T (&s)[8], int lane) {
   return sum + __shfl_xor_sync(~0u, sum, 16);
 }
 
-// The same through shared memory, in fewer instructions and in two parts, so that a warp can go on before it takes the sum: between
-// them, and before the next numbers come to the same place, is a barrier of the warp. Eight rows of eight numbers lie together, and 32
-// bytes apart from the next eight, so that the lanes of a read are in different banks.
-constexpr int SUM_FLOATS = 4 * 72;
-DEV void put_for_sum(const float (&s)[8], float* scratch, int lane) {
-  float4* to = (float4*)(scratch + 8 * lane + 8 * (lane / 8));
-  to[0] = make_float4(s[0], s[1], s[2], s[3]), to[1] = make_float4(s[4], s[5], s[6], s[7]);
+// Lane l gets the sum over the warp of s[l % 4].
+template <class T>
+DEV T transposed_sum(const T (&s)[4], int lane) {
+  bool high = lane & 2;
+  const T a = (high ? s[2] : s[0]) + __shfl_xor_sync(~0u, high ? s[0] : s[2], 2);
+  const T b = (high ? s[3] : s[1]) + __shfl_xor_sync(~0u, high ? s[1] : s[3], 2);
+  high = lane & 1;
+  T sum = (high ? b : a) + __shfl_xor_sync(~0u, high ? a : b, 1);
+  for (int k = 4; k < 32; k *= 2) sum += __shfl_xor_sync(~0u, sum, k);
+  return sum;
 }
-DEV float take_sum(const float* scratch, int lane) {
-  const float* from = scratch + 72 * (lane / 8) + lane % 8;
-  float sum = ((from[0] + from[8]) + (from[16] + from[24])) + ((from[32] + from[40]) + (from[48] + from[56]));
-  sum += __shfl_xor_sync(~0u, sum, 8);
-  return sum + __shfl_xor_sync(~0u, sum, 16);
+
+// Sums over the warp at all STEPS steps, of which a lane puts N at a time: then it takes the sum at the step `summed_step`. N steps
+// are `stride` numbers behind those before, N more than a multiple of 32, so that eight lanes of a read are in different banks.
+DEV int summed_step(int lane) { return 4 * (lane % 8) + lane / 16 * 2 + lane / 8 % 2; }
+template <int N>
+DEV void put_steps(const float (&s)[N], float* to, int lane) {
+#pragma unroll
+  for (int j = 0; j < N; j += 4) *(float4*)(to + N * lane + j) = make_float4(s[j], s[j + 1], s[j + 2], s[j + 3]);
 }
-DEV float transposed_sum(const float (&s)[8], float* scratch, int lane) {
-  __syncwarp();
-  put_for_sum(s, scratch, lane);
-  __syncwarp();
-  return take_sum(scratch, lane);
+template <int N>
+DEV float take_step(const float* sums, int stride, int lane) {
+  // Four steps of eight of the lanes that have put them, then halves of them go to the other lanes with these steps.
+  const int step = lane % 8 * 4;
+  const float* from = sums + step / N * stride + step % N + lane / 8 * 8 * N;
+  float4 a = *(const float4*)from;
+#pragma unroll
+  for (int i = 1; i < 8; ++i) {
+    const float4 b = *(const float4*)(from + i * N);
+    a = make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
+  }
+  bool high = lane & 16;
+  const float x = (high ? a.z : a.x) + __shfl_xor_sync(~0u, high ? a.x : a.z, 16);
+  const float y = (high ? a.w : a.y) + __shfl_xor_sync(~0u, high ? a.y : a.w, 16);
+  high = lane & 8;
+  return (high ? y : x) + __shfl_xor_sync(~0u, high ? x : y, 8);
 }
 
 // Input and interval of step j; both are 0 beyond the last, which changes nothing then.
@@ -157,12 +166,13 @@ DEV float2 load_step(const float* u, const float* intervals, const Way& way, int
   return {u[way.input(j)], intervals[way.input(j)]};
 }
 
-// Inputs and intervals of GROUP steps, from shared memory.
-DEV void load_group(float2 (&now)[GROUP], const float2* steps) {
+// What shared memory has of N steps.
+template <int N>
+DEV void load_steps(float (&now)[N], const float* steps) {
 #pragma unroll
-  for (int j = 0; j < GROUP; j += 2) {
-    const float4 two = *(const float4*)(steps + j);
-    now[j] = {two.x, two.y}, now[j + 1] = {two.z, two.w};
+  for (int j = 0; j < N; j += 4) {
+    const float4 four = *(const float4*)(steps + j);
+    now[j] = four.x, now[j + 1] = four.y, now[j + 2] = four.z, now[j + 3] = four.w;
   }
 }
 
@@ -171,32 +181,21 @@ DEV c64 load_state(const float* states, i64 row, int P, int n) {
   if (!states || n >= P) return {0, 0};
   return {(double)states[row * 2 * P + n], (double)states[row * 2 * P + P + n]};
 }
-DEV void store_state(float* states, i64 row, int P, int n, c64 x) {
+template <class T>
+DEV void store_state(float* states, i64 row, int P, int n, T x) {
   if (!states || n >= P) return;
   states[row * 2 * P + n] = (float)x.re, states[row * 2 * P + P + n] = (float)x.im;
 }
 
-// What a lane adds to the output of a channel at GROUP steps, by the states after them.
-template <int PAIRS>
-DEV void lane_output(float (&s)[GROUP], const c32 (&states)[PAIRS][GROUP], const c32 (&c)[PAIRS]) {
+// What a channel has of y at N steps, by the states after them; lane l gets that of step l % N.
+template <int PAIRS, int N>
+DEV float output(const c32 (&states)[PAIRS][N], const c32 (&c)[PAIRS], int lane) {
+  float s[N];
 #pragma unroll
-  for (int j = 0; j < GROUP; ++j) s[j] = 0;
+  for (int j = 0; j < N; ++j) s[j] = 0;
 #pragma unroll
   for (int m = 0; m < PAIRS; ++m)
 #pragma unroll
-    for (int j = 0; j < GROUP; ++j) s[j] = fmaf(c[m].re, states[m][j].re, fmaf(-c[m].im, states[m][j].im, s[j]));
-}
-
-// What a channel has of y at GROUP steps, by the states after them; lane l gets that of step l % GROUP.
-template <int PAIRS>
-DEV float output(const c32 (&states)[PAIRS][GROUP], const c32 (&c)[PAIRS], int lane) {
-  float s[GROUP];
-  lane_output<PAIRS>(s, states, c);
+    for (int j = 0; j < N; ++j) s[j] = fmaf(c[m].re, states[m][j].re, fmaf(-c[m].im, states[m][j].im, s[j]));
   return 2.f * transposed_sum(s, lane);
-}
-template <int PAIRS>
-DEV float output(const c32 (&states)[PAIRS][GROUP], const c32 (&c)[PAIRS], float* scratch, int lane) {
-  float s[GROUP];
-  lane_output<PAIRS>(s, states, c);
-  return 2.f * transposed_sum(s, scratch, lane);
 }

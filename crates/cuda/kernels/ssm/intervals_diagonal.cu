@@ -10,11 +10,11 @@ constexpr int WARPS = 4;
 template <int PAIRS, bool ZOH>
 DEV void ends(c64* ends, c64* products, const float* u, const float* intervals, const Chunk* chunks, const int* lengths, const float* c,
               int channels, int L, int anticausal, i64 items, Segments cut, const Params& q) {
-  alignas(16) __shared__ float2 shared[WARPS][STEPS];
+  alignas(16) __shared__ float shared[WARPS][2][STEPS];
   const int lane = threadIdx.x & 31, H = q.heads, P = q.pairs;
   const i64 index = (i64)blockIdx.x * WARPS + threadIdx.x / 32;
   if (index >= items) return;
-  float2* steps = shared[threadIdx.x / 32];
+  float *inputs = shared[threadIdx.x / 32][0], *gaps = shared[threadIdx.x / 32][1];
   const Item item = item_at(index, H, cut);
   const Way way = {sequence_len(lengths, item.b, L), anticausal};
   const Head<PAIRS> head = load_head<PAIRS, ZOH>(q, c + (i64)anticausal * channels * H * P * 2, item.h, lane);
@@ -28,29 +28,31 @@ DEV void ends(c64* ends, c64* products, const float* u, const float* intervals, 
   for (int chunk = first; chunk < last; ++chunk) {
     const Chunk facts = chunks[chunk];
     __syncwarp();
-    steps[lane] = next;
-    const Distance distance = ZOH ? distance_of(head.near, facts.longest) : ANY;
+    inputs[lane] = next.x, gaps[lane] = next.y;
+    const Distance distance = ZOH ? distance_of(head.reach, facts.longest) : ANY;
     __syncwarp();
     next = load_step(u, intervals, way, (chunk + 1) * STEPS + lane);
     c32 v[PAIRS];
 #pragma unroll
     for (int m = 0; m < PAIRS; ++m) v[m] = {0, 0};
 #pragma unroll 1
-    for (int t = 0; t < STEPS; t += GROUP) {
-      float2 now[GROUP];
-      load_group(now, steps + t);
+    for (int t = 0; t < STEPS; t += SPAN) {
+      float u_now[SPAN];
+      load_steps(u_now, inputs + t);
 #pragma unroll
       for (int m = 0; m < PAIRS; ++m) {
-        c32 e[GROUP];
-        increments<ZOH>(e, head.rate[m], now, distance);
+        c32 e[SPAN];
+        float gaps_now[SPAN];
+        load_steps(gaps_now, gaps + t);
+        increments<ZOH>(e, head.rate[m], gaps_now, distance);
 #pragma unroll
-        for (int j = 0; j < GROUP; ++j)
-          v[m] = plus_product(v[m], e[j], plus_scaled(v[m], now[j].x, head.beta[m]));
+        for (int j = 0; j < SPAN; ++j)
+          v[m] = plus_product(v[m], e[j], plus_scaled(v[m], u_now[j], head.beta[m]));
       }
     }
 #pragma unroll
     for (int m = 0; m < PAIRS; ++m) {
-      const c64 e = increment_of_chunk<ZOH>(head.z[m], facts.time, steps, head.rate[m].limit);
+      const c64 e = increment_of_chunk<ZOH>(head.z[m], facts.time, gaps, head.rate[m].limit);
       x[m] += e * x[m] + widen(v[m]);
       product[m] += e * product[m];
     }
@@ -64,6 +66,45 @@ DEV void ends(c64* ends, c64* products, const float* u, const float* intervals, 
   }
 }
 
+// From the sums over lanes at SPAN steps to those at the next.
+constexpr int SUMS_STRIDE = 33 * SPAN;
+
+// SPAN steps from the states that come of the entering one and of what the steps of a chunk add; parts: what the lane adds to the output.
+template <int PAIRS>
+DEV void take_group(c32 (&from_entry)[PAIRS], c32 (&v)[PAIRS], c32 (&states)[PAIRS][SPAN], float (&parts)[SPAN],
+                    const c32 (&e)[PAIRS][SPAN], const Head<PAIRS>& head, const float* inputs) {
+  float u[SPAN];
+  load_steps(u, inputs);
+#pragma unroll
+  for (int m = 0; m < PAIRS; ++m)
+#pragma unroll
+    for (int j = 0; j < SPAN; ++j) {
+      from_entry[m] = plus_product(from_entry[m], e[m][j], from_entry[m]);
+      v[m] = plus_product(v[m], e[m][j], plus_scaled(v[m], u[j], head.gain[m]));
+      states[m][j] = {from_entry[m].re + v[m].re, from_entry[m].im + v[m].im};
+      parts[j] = m == 0 ? states[m][j].re : parts[j] + states[m][j].re;
+    }
+}
+
+// The STEPS steps of a chunk, for one channel.
+template <int PAIRS, bool ZOH, Distance DISTANCE>
+DEV void take_chunk(c32 (&from_entry)[PAIRS], c32 (&v)[PAIRS], float* sums, const Head<PAIRS>& head, const float* inputs, const float* gaps,
+                    int lane) {
+#pragma unroll 1
+  for (int t = 0; t < STEPS; t += SPAN) {
+    c32 e[PAIRS][SPAN], states[PAIRS][SPAN];
+    float parts[SPAN];
+#pragma unroll
+    for (int m = 0; m < PAIRS; ++m) {
+      float gaps_now[SPAN];
+      load_steps(gaps_now, gaps + t);
+      increments<ZOH, DISTANCE>(e[m], head.rate[m], gaps_now);
+    }
+    take_group<PAIRS>(from_entry, v, states, parts, e, head, inputs + t);
+    put_steps(parts, sums + t / SPAN * SUMS_STRIDE, lane);
+  }
+}
+
 // y (B, channels·H, L), state_end and state0 (B, H, 2, P), saved (B, directions, H, chunks, 2, P), u (B, H, L), intervals
 // (B, L), of_chunks (B, chunks) of `intervals_chunks`, c (kernel channels, H, P, 2), d (channels, H). The anticausal direction adds to y. entries (B, H, segments, P): the
 // states before the segments, where there are several.
@@ -71,14 +112,13 @@ template <int PAIRS, bool ZOH>
 DEV void forward(float* y, float* state_end, float* saved, const float* u, const float* state0, const c64* entries,
                  const float* intervals, const Chunk* of_chunks, const int* lengths, const float* c, const float* d, int channels,
                  int L, int directions, int anticausal, i64 items, Segments cut, const Params& q) {
-  alignas(16) __shared__ float2 shared[WARPS][STEPS];
-  // Two places for the first channel's sums, which are taken while the next group is computed, and one for the others.
-  alignas(16) __shared__ float sums_in[WARPS][3][SUM_FLOATS];
+  alignas(16) __shared__ float shared[WARPS][2][STEPS];
+  alignas(16) __shared__ float sums_in[WARPS][STEPS / SPAN * SUMS_STRIDE];
   const int lane = threadIdx.x & 31, H = q.heads, P = q.pairs;
   const i64 index = (i64)blockIdx.x * WARPS + threadIdx.x / 32;
   if (index >= items) return;
-  float2* steps = shared[threadIdx.x / 32];
-  float(*sums)[SUM_FLOATS] = sums_in[threadIdx.x / 32];
+  float *inputs = shared[threadIdx.x / 32][0], *gaps = shared[threadIdx.x / 32][1];
+  float* sums = sums_in[threadIdx.x / 32];
   const Item item = item_at(index, H, cut);
   const int h = item.h, chunks = (L + STEPS - 1) / STEPS;
   const Way way = {sequence_len(lengths, item.b, L), anticausal};
@@ -86,7 +126,7 @@ DEV void forward(float* y, float* state_end, float* saved, const float* u, const
   const Head<PAIRS> head = load_head<PAIRS, ZOH>(q, c, h, lane);
   const i64 row = item.b * H + h;
   u += row * L, intervals += item.b * L, of_chunks += item.b * chunks, y += (item.b * channels * H + h) * L;
-  c64 x[PAIRS];
+  c64 x[PAIRS];  // times c
 #pragma unroll
   for (int m = 0; m < PAIRS; ++m) {
     const int n = lane + 32 * m;
@@ -94,18 +134,34 @@ DEV void forward(float* y, float* state_end, float* saved, const float* u, const
       x[m] = load_state(state0, row, P, n);
     else
       x[m] = n < P ? entries[(row * cut.count + item.segment) * P + n] : c64{0, 0};
+    x[m] = head.c_divisor[m] * x[m];
   }
   if (saved) saved += ((item.b * directions + anticausal) * H + h) * chunks * 2 * P;
   const int first = item.segment * cut.chunks, last = min(first + cut.chunks, chunks);
   const float d0 = d[h];
-  float2 next = load_step(u, intervals, way, first * STEPS + lane);
+  // Where the lane's next step is, and where the output of the step goes whose sum it takes; they move by `hop`.
+  const int hop = anticausal ? -STEPS : STEPS;
+  u += way.input(first * STEPS + lane), intervals += way.input(first * STEPS + lane);
+  float* y_at = y + way.output(first * STEPS + summed_step(lane));
+  if (saved) saved += (i64)first * 2 * P + lane;
+  const auto load_next = [&](int step) {
+    float2 now = {0, 0};
+    if (step < way.steps()) now = {*u, *intervals};
+    u += hop, intervals += hop;
+    return now;
+  };
+  float2 next = load_next(first * STEPS + lane);
   Chunk next_facts = of_chunks[min(first, chunks - 1)];
   for (int chunk = first; chunk < last; ++chunk) {
-    const int begin = chunk * STEPS, time_of_lane = begin + lane;
+    const int begin = chunk * STEPS, time_of_lane = begin + lane, summed = begin + summed_step(lane);
     const bool any = begin < way.steps();
     if (saved) {
 #pragma unroll
-      for (int m = 0; m < PAIRS; ++m) store_state(saved, chunk, P, lane + 32 * m, any ? x[m] : c64{0, 0});
+      for (int m = 0; m < PAIRS; ++m) {
+        const c32 before = any ? plus_product({0, 0}, narrow(x[m]), head.per_c[m]) : c32{0, 0};
+        if (lane + 32 * m < P) saved[32 * m] = before.re, saved[P + 32 * m] = before.im;
+      }
+      saved += 2 * P;
     }
     if (!any) {
       if (!anticausal && time_of_lane < L)
@@ -113,69 +169,72 @@ DEV void forward(float* y, float* state_end, float* saved, const float* u, const
       continue;
     }
     __syncwarp();
-    steps[lane] = next;
+    inputs[lane] = next.x, gaps[lane] = next.y;
     const float in = next.x;
     const double time = next_facts.time;
-    const Distance distance = ZOH ? distance_of(head.near, next_facts.longest) : ANY;
+    const Distance distance = ZOH ? distance_of(head.reach, next_facts.longest) : ANY;
     __syncwarp();
-    next = load_step(u, intervals, way, begin + STEPS + lane), next_facts = of_chunks[min(chunk + 1, chunks - 1)];
+    next = load_next(begin + STEPS + lane), next_facts = of_chunks[min(chunk + 1, chunks - 1)];
     // Where the lane's output goes; beyond a sequence's length it is 0.
     const bool mine = time_of_lane < way.steps(), there = anticausal ? mine : time_of_lane < L;
     const int at = anticausal ? way.output(time_of_lane) : time_of_lane;
     const auto store = [&](float* to, float sum, float dk) {
       *to = anticausal ? *to + sum : mine ? fmaf(dk, in, sum) : 0.f;
     };
-    float out = 0;
     c32 from_entry[PAIRS], v[PAIRS];
 #pragma unroll
     for (int m = 0; m < PAIRS; ++m) from_entry[m] = narrow(x[m]), v[m] = {0, 0};
+    if (channels == 1) {
+      if (ZOH && distance == TENTH_TURN)
+        take_chunk<PAIRS, ZOH, TENTH_TURN>(from_entry, v, sums, head, inputs, gaps, lane);
+      else if (ZOH && distance == QUARTER_TURN)
+        take_chunk<PAIRS, ZOH, QUARTER_TURN>(from_entry, v, sums, head, inputs, gaps, lane);
+      else if (ZOH && distance == HALF_TURN)
+        take_chunk<PAIRS, ZOH, HALF_TURN>(from_entry, v, sums, head, inputs, gaps, lane);
+      else if (ZOH && distance == SLOW)
+        take_chunk<PAIRS, ZOH, SLOW>(from_entry, v, sums, head, inputs, gaps, lane);
+      else
+        take_chunk<PAIRS, ZOH, ANY>(from_entry, v, sums, head, inputs, gaps, lane);
+    } else {
 #pragma unroll 1
-    for (int t = 0; t < STEPS; t += GROUP) {
-      const int group = t / GROUP;
-      float2 now[GROUP];
-      load_group(now, steps + t);
-      __syncwarp();
-      if (group > 0) {
-        const float sum = take_sum(sums[(group - 1) % 2], lane);
-        if (lane / GROUP == group - 1) out = 2.f * sum;
-      }
-      c32 states[PAIRS][GROUP];
-#pragma unroll
-      for (int m = 0; m < PAIRS; ++m) {
-        c32 e[GROUP];
-        increments<ZOH>(e, head.rate[m], now, distance);
-#pragma unroll
-        for (int j = 0; j < GROUP; ++j) {
-          from_entry[m] = plus_product(from_entry[m], e[j], from_entry[m]);
-          v[m] = plus_product(v[m], e[j], plus_scaled(v[m], now[j].x, head.beta[m]));
-          states[m][j] = {from_entry[m].re + v[m].re, from_entry[m].im + v[m].im};
-        }
-      }
-      float parts[GROUP];
-      lane_output<PAIRS>(parts, states, head.c);
-      put_for_sum(parts, sums[group % 2], lane);
-      for (int k = 1; k < channels; ++k) {
-        c32 ck[PAIRS];
+      for (int t = 0; t < STEPS; t += SPAN) {
+        c32 e[PAIRS][SPAN], states[PAIRS][SPAN];
+        float parts[SPAN];
 #pragma unroll
         for (int m = 0; m < PAIRS; ++m) {
-          const int n = lane + 32 * m;
-          ck[m] = n < P ? load32(c, ((i64)k * H + h) * P + n) : c32{0, 0};
+          float gaps_now[SPAN];
+          load_steps(gaps_now, gaps + t);
+          increments<ZOH>(e[m], head.rate[m], gaps_now, distance);
         }
-        const float sum = output<PAIRS>(states, ck, sums[2], lane);
-        if (lane / GROUP == group && there) store(y + (i64)k * H * L + at, sum, d[(i64)k * H + h]);
+        take_group<PAIRS>(from_entry, v, states, parts, e, head, inputs + t);
+        for (int k = 1; k < channels; ++k) {
+          c32 ck[PAIRS];
+#pragma unroll
+          for (int m = 0; m < PAIRS; ++m) {
+            const int n = lane + 32 * m;
+            ck[m] = plus_product({0, 0}, n < P ? load32(c, ((i64)k * H + h) * P + n) : c32{0, 0}, head.per_c[m]);
+          }
+          const float sum = output<PAIRS>(states, ck, lane);
+          if (lane / SPAN == t / SPAN && there) store(y + (i64)k * H * L + at, sum, d[(i64)k * H + h]);
+        }
+        put_steps(parts, sums + t / SPAN * SUMS_STRIDE, lane);
       }
     }
     __syncwarp();
-    const float sum = take_sum(sums[(STEPS / GROUP - 1) % 2], lane);
-    if (lane / GROUP == STEPS / GROUP - 1) out = 2.f * sum;
-    if (there) store(y + at, out, d0);
+    const float sum = take_step<SPAN>(sums, SUMS_STRIDE, lane);
+    if (anticausal) {
+      if (summed < way.steps()) *y_at += 2.f * sum;
+    } else if (summed < L) {
+      *y_at = summed < way.steps() ? fmaf(d0, inputs[summed_step(lane)], 2.f * sum) : 0.f;
+    }
+    y_at += hop;
 #pragma unroll
     for (int m = 0; m < PAIRS; ++m)
-      x[m] += increment_of_chunk<ZOH>(head.z[m], time, steps, head.rate[m].limit) * x[m] + widen(v[m]);
+      x[m] += increment_of_chunk<ZOH>(head.z[m], time, gaps, head.rate[m].limit) * x[m] + widen(v[m]);
   }
   if (item.segment + 1 < cut.count) return;
 #pragma unroll
-  for (int m = 0; m < PAIRS; ++m) store_state(state_end, row, P, lane + 32 * m, x[m]);
+  for (int m = 0; m < PAIRS; ++m) store_state(state_end, row, P, lane + 32 * m, x[m] * inv(head.c_divisor[m]));
 }
 
 #define DIAGONAL(PAIRS, RULE, ZOH)                                                                                        \

@@ -1,13 +1,15 @@
 // Backward of sequences with intervals, A diagonal (S4D): see `intervals_diagonal.cuh`. The gradient g of the state after a
 // step goes back as
 //
-//   g ← g + 2dy·c̄,   dz = gē,   du = Re(dz·β̄),   g ← g + dz,   z = x + βu
+//   g ← g + 2dy·c̄,   dz = gē,   du = Re(dz·β̄),   g ← g + dz
 //
-// and with D = ∂e/∂(Λτ), e^{Λτ} or 1/(1 − Λτ/2)², the parameters' gradients are sums over time: Q = Σ interval·g·conj(zD), by zero-order
-// hold with g(1 + ē)·z̄ and so with the gradient after the step, and F = Σ u·dz give dΛ = ΔQ − F·conj(β/Λ), dΔ = Re(Q·Λ̄) and dB = F/Λ̄.
-// Where |Λτ| is small the two terms of dΛ cancel. Such a step has x in the place of z in Q, and sums of its input apart:
-// W = Σ interval·u·g·D̄ and Σ interval²·u·g·ψ̄ with ψ = (D − e/Λτ)/Λτ, by zero-order hold ½ + Λτ/3 (the next term is below 2.4e-7 of
-// it), by the bilinear rule D/2. All of a warp's lanes do the same, since heads with such steps would else run on alone.
+// and with D = ∂e/∂(Λτ), e^{Λτ} or 1/(1 − Λτ/2)², the parameters' gradients are sums over time: Q = Σ interval·g·conj(zD) with z = x + βu, and F = Σ u·dz give
+// dΛ = ΔQ − F·conj(β/Λ), dΔ = Re(Q·Λ̄) and dB = F/Λ̄. Q is summed up going forward: with s the derivative of the state that the steps of a chunk bring,
+// s ← s + es + interval·zD from zero, it is Σ 2dy·c̄s̄ and at the chunk's end gs̄, and by zero-order hold zD = x + βu with the state x after the step.
+// Where |Λτ| is small the two terms of dΛ cancel. A mode that is so at all steps of a chunk has x in the place of z in Q, and a sum of its input apart:
+// Ψ = Σ interval²·u·g·ψ̄ with ψ = (D − e/Λτ)/Λτ, by zero-order hold ½ + Λτ/3 (the next term is below 2.4e-7 of it), by the bilinear
+// rule D/2; what dΔ has of the input is then Re(W·B̄) with W = Σ interval·u·g·D̄ = F/Λ̄Δ + Λ̄ΔΨ. All of a warp's lanes do the same, since heads with
+// such steps would else run on alone.
 #include "common/split16.cuh"
 #include "ssm/intervals_diagonal.cuh"
 
@@ -19,14 +21,13 @@ struct Scratch {
   Chunk facts;                               // of the next chunk
   float u[32], interval[32];                 // the next chunk's, a step a lane
   float state_ahead[PAIRS][2][32];           // the state before it
-  alignas(16) float2 steps[STEPS];           // input and interval
+  alignas(16) float inputs[STEPS], gaps[STEPS];  // intervals
   alignas(16) float dy[STEPS];               // 2dy of the first channel
   c32 e[PAIRS][STEPS][32];                   // Ā − 1
-  c32 state[PAIRS][STEPS / GROUP][32];       // before every GROUP steps
-  double sums[PAIRS][6][32], small[PAIRS][8][32];  // sums over all steps, and over those with small Λτ
+  double sums[PAIRS][6][32], small[PAIRS][6][32];  // sums over all steps, and over those with small Λτ
 };
 // As `scratch_bytes` of src/ssm/intervals.rs; three blocks of four are to fit a multiprocessor of 164 KB.
-static_assert(sizeof(Scratch<1>) == 13712 && sizeof(Scratch<2>) == 26768, "the host's scratch_bytes");
+static_assert(sizeof(Scratch<1>) == 12176 && sizeof(Scratch<2>) == 23696, "the host's scratch_bytes");
 
 // Begins to copy a number to shared memory, 0 where it does not exist: what is read is then not waited for. A lane reads what it has
 // copied itself after `wait_for_copies`, others after a barrier too.
@@ -57,52 +58,63 @@ DEV i64 kept(i64 x) {
   return x;
 }
 
-// Sums of a lane's mode over steps.
+// Σ u·dz, and of a mode with small Λτ Σ interval^k·u·g for k = 2 (by the bilinear rule with gD̄) and k = 3.
 struct Sums {
-  c32 q, f, c;
-};
-// Σ u·dz, W, and Σ interval^k·u·g for k = 2 (by the bilinear rule with gD̄) and k = 3, over steps with small Λτ.
-struct SmallSums {
-  c32 f, w, second, third;
+  c32 f, second, third;
 };
 
-// What GROUP steps are taken back from.
-struct Group {
-  c32 z[GROUP];      // x + βu before each step, x where Λτ is small
-  c32 x[GROUP + 1];  // the states before each step and after the last, where they are needed
-  c32 e[GROUP], o[GROUP];  // o: what the channels after the first add to the gradient of a state
-  float2 now[GROUP];
-  float out[GROUP];  // 2dy of the first channel
-};
-// The constants of a mode. small: the intervals at which Λτ is small are shorter.
-struct Mode32 {
-  c32 c, beta;
-  float limit, small;
-};
-
-// Goes on over GROUP steps from the state x before them. STATES: x are kept; SMALL_STEPS: some Λτ may be small.
-template <bool STATES, bool SMALL_STEPS>
-DEV void advance(Group& of, Sums& sums, c32 x, const Mode32& mode) {
+// Goes on over SPAN steps from the state x before them, with s its derivative. out: 2dy of the first channel; o: what the others add to the
+// gradient of a state. of_c and q: Σ 2dy·x̄ and Σ of the gradients with s̄. small: 1 for a mode with small Λτ, else 0. MANY: there are several channels;
+// SMALL: some mode may be small.
+template <bool ZOH, bool MANY, bool SMALL_MODES>
+DEV void advance(c32& x, c32& s, c32& of_c, c32& q, const c32 (&e)[SPAN], const float (&u)[SPAN], const float (&gaps)[SPAN],
+                 const float (&out)[SPAN], const c32 (&o)[SPAN], float small) {
 #pragma unroll
-  for (int j = 0; j < GROUP; ++j) {
-    if (STATES) of.x[j] = x;
-    const c32 z = plus_scaled(x, of.now[j].x, mode.beta);
-    of.z[j] = SMALL_STEPS && of.now[j].y < mode.small ? x : z;
-    x = plus_product(x, of.e[j], z);
-    sums.c.re = fmaf(of.out[j], x.re, sums.c.re), sums.c.im = fmaf(-of.out[j], x.im, sums.c.im);
+  for (int j = 0; j < SPAN; ++j) {
+    const float left_out = SMALL_MODES ? small * u[j] : 0.f, kept = SMALL_MODES ? u[j] - left_out : u[j];
+    c32 zd;
+    if (ZOH) {
+      // In this order a step waits for two additions of the step before, not for three.
+      const float z = x.re + u[j];
+      x = {fmaf(e[j].re, z, fmaf(-e[j].im, x.im, x.re)), fmaf(e[j].im, z, fmaf(e[j].re, x.im, x.im))};
+      zd = {x.re + kept, x.im};
+      if (SMALL_MODES) zd = plus_scaled(zd, -left_out, e[j]);
+    } else {
+      const c32 z = {x.re + kept, x.im}, root = {fmaf(0.5f, e[j].re, 1.f), 0.5f * e[j].im};
+      zd = plus_product({0, 0}, root, plus_product({0, 0}, root, z));
+      x = plus_product(x, e[j], {x.re + u[j], x.im});
+    }
+    of_c.re = fmaf(out[j], x.re, of_c.re), of_c.im = fmaf(-out[j], x.im, of_c.im);
+    s = plus_scaled(plus_product(s, e[j], s), gaps[j], zd);
+    q.re = fmaf(out[j], s.re, q.re), q.im = fmaf(-out[j], s.im, q.im);
+    if (MANY) q = plus_conj_product(q, o[j], s);
   }
-  if (STATES) of.x[GROUP] = x;
 }
 
-// 2dy·c̄ of the channels after the first at GROUP steps from step `begin` on. dy, c of the head.
-DEV void add_channels(c32 (&o)[GROUP], const float* dy, const float* c, int channels, const Way& way, int begin, i64 dy_stride,
+// Goes on over the STEPS steps of a chunk, for one channel; leaves Ā − 1 of the steps.
+template <int PAIRS, bool ZOH, bool SMALL_MODES, Distance DISTANCE>
+DEV void advance_chunk(c32& x, c32& s, c32& of_c, c32& q, Scratch<PAIRS>& k, int m, const Rate& rate, float small, int lane) {
+#pragma unroll 1
+  for (int t = 0; t < STEPS; t += SPAN) {
+    c32 e[SPAN], o[SPAN];
+    float u[SPAN], gaps[SPAN], out[SPAN];
+    load_steps(gaps, k.gaps + t), load_steps(u, k.inputs + t), load_steps(out, k.dy + t);
+    increments<ZOH, DISTANCE>(e, rate, gaps);
+#pragma unroll
+    for (int j = 0; j < SPAN; ++j) k.e[m][t + j][lane] = e[j];
+    advance<ZOH, false, SMALL_MODES>(x, s, of_c, q, e, u, gaps, out, o, small);
+  }
+}
+
+// 2dy·c̄ of the channels after the first at SPAN steps from step `begin` on, times the conjugate of `scale`. dy, c of the head.
+DEV void add_channels(c32 (&o)[SPAN], const float* dy, const float* c, c32 scale, int channels, const Way& way, int begin, i64 dy_stride,
                       i64 c_stride, int n, int P) {
 #pragma unroll
-  for (int j = 0; j < GROUP; ++j) o[j] = {0, 0};
+  for (int j = 0; j < SPAN; ++j) o[j] = {0, 0};
   for (int k = 1; k < channels; ++k) {
-    const c32 ck = n < P ? load32(c, k * c_stride + n) : c32{0, 0};
+    const c32 ck = plus_product({0, 0}, n < P ? load32(c, k * c_stride + n) : c32{0, 0}, scale);
 #pragma unroll
-    for (int j = 0; j < GROUP; ++j)
+    for (int j = 0; j < SPAN; ++j)
       if (begin + j < way.steps()) {
         const float out = 2.f * dy[k * dy_stride + way.output(begin + j)];
         o[j].re = fmaf(out, ck.re, o[j].re), o[j].im = fmaf(-out, ck.im, o[j].im);
@@ -110,57 +122,43 @@ DEV void add_channels(c32 (&o)[GROUP], const float* dy, const float* c, int chan
   }
 }
 
-// Adds to dc (channels, H, P) of the head what the channels after the first give at GROUP steps; x[j + 1] is the state after
-// step begin + j.
-DEV void add_to_c(c64* dc, const float* dy, const c32 (&x)[GROUP + 1], int channels, const Way& way, int begin, i64 dy_stride,
+// Adds to dc (channels, H, P) of the head what the channels after the first give at SPAN steps; x[j] is the state after step begin + j by β.
+DEV void add_to_c(c64* dc, const float* dy, const c32 (&x)[SPAN], c32 beta, int channels, const Way& way, int begin, i64 dy_stride,
                   i64 c_stride, int n, int P) {
   for (int k = 1; k < channels; ++k) {
     c32 sum = {0, 0};
 #pragma unroll
-    for (int j = 0; j < GROUP; ++j)
+    for (int j = 0; j < SPAN; ++j)
       if (begin + j < way.steps()) {
         const float out = 2.f * dy[k * dy_stride + way.output(begin + j)];
-        sum.re = fmaf(out, x[j + 1].re, sum.re), sum.im = fmaf(-out, x[j + 1].im, sum.im);
+        sum.re = fmaf(out, x[j].re, sum.re), sum.im = fmaf(-out, x[j].im, sum.im);
       }
-    if (n < P) dc[k * c_stride + n] += widen(sum);
+    if (n < P) dc[k * c_stride + n] += widen(plus_conj_product({0, 0}, sum, beta));
   }
 }
 
-// Goes back over GROUP steps, of which x is the state before the first. g: the gradient of the state; v: what of it the steps
-// of this chunk have added. MANY: there are several channels; SMALL_STEPS: some Λτ may be small; FAR: some interval may be
-// beyond its limit.
-template <bool ZOH, bool MANY, bool SMALL_STEPS, bool FAR>
-DEV void reverse(c32& g, c32& v, Sums& sums, SmallSums& small, float (&du)[GROUP], Group& of, c32 x, const Mode32& mode) {
-  const c32 c = mode.c, beta = mode.beta;
-  advance<MANY, SMALL_STEPS>(of, sums, x, mode);
+// Goes back over SPAN steps. g: the gradient of the state; v: what of it the steps of this chunk have added.
+template <bool ZOH, bool MANY, bool SMALL_MODES>
+DEV void reverse(c32& g, c32& v, Sums& sums, float (&du)[SPAN], const c32 (&e)[SPAN], const float (&u)[SPAN], const float* gaps,
+                 const float (&out)[SPAN], const c32 (&o)[SPAN], c32 gain) {
 #pragma unroll
-  for (int j = GROUP - 1; j >= 0; --j) {
-    const float u = of.now[j].x, interval = FAR ? fminf(of.now[j].y, mode.limit) : of.now[j].y, out = of.out[j];
-    const c32 e = of.e[j];
-    g.re = fmaf(out, c.re, g.re), g.im = fmaf(-out, c.im, g.im);
-    v.re = fmaf(out, c.re, v.re), v.im = fmaf(-out, c.im, v.im);
-    if (MANY) g = {g.re + of.o[j].re, g.im + of.o[j].im}, v = {v.re + of.o[j].re, v.im + of.o[j].im};
-    const c32 dz = plus_conj_product({0, 0}, g, e), before = {g.re + dz.re, g.im + dz.im};
-    du[j] = fmaf(dz.re, beta.re, fmaf(dz.im, beta.im, du[j]));
-    c32 dg = before;  // gD̄
-    if (!ZOH) {
-      const c32 root = {fmaf(0.5f, e.re, 1.f), 0.5f * e.im};
-      dg = plus_conj_product({0, 0}, plus_conj_product({0, 0}, g, root), root);
+  for (int j = SPAN - 1; j >= 0; --j) {
+    g.re += out[j], v.re += out[j];
+    if (MANY) g = {g.re + o[j].re, g.im + o[j].im}, v = {v.re + o[j].re, v.im + o[j].im};
+    const c32 dz = plus_conj_product({0, 0}, g, e[j]), before = {g.re + dz.re, g.im + dz.im};
+    du[j] = fmaf(dz.re, gain.re, fmaf(dz.im, gain.im, du[j]));
+    sums.f = plus_scaled(sums.f, u[j], dz);
+    if (SMALL_MODES) {
+      const float second = gaps[j] * gaps[j] * u[j];
+      if (ZOH) {
+        sums.second = plus_scaled(sums.second, second, g), sums.third = plus_scaled(sums.third, gaps[j] * second, g);
+      } else {
+        const c32 root = {fmaf(0.5f, e[j].re, 1.f), 0.5f * e[j].im};
+        sums.second = plus_scaled(sums.second, second, plus_conj_product({0, 0}, plus_conj_product({0, 0}, g, root), root));
+      }
     }
-    sums.q = plus_conj_product(sums.q, dg, {interval * of.z[j].re, interval * of.z[j].im});
-    float rest = u;
-    if (SMALL_STEPS) {
-      const bool is_small = of.now[j].y < mode.small;
-      const float u_small = is_small ? u : 0.f, first = interval * u_small, second = interval * first;
-      rest = is_small ? 0.f : u;
-      small.f = plus_scaled(small.f, u_small, dz);
-      small.w = plus_scaled(small.w, first, dg);
-      small.second = plus_scaled(small.second, second, ZOH ? g : dg);
-      if (ZOH) small.third = plus_scaled(small.third, interval * second, g);
-    }
-    sums.f = plus_scaled(sums.f, rest, dz);
     g = before;
-    v = plus_conj_product(v, v, e);
+    v = plus_conj_product(v, v, e[j]);
   }
 }
 
@@ -169,11 +167,11 @@ DEV void reverse(c32& g, c32& v, Sums& sums, SmallSums& small, float (&du)[GROUP
 template <int PAIRS, bool ZOH, int WARPS>
 DEV void adjoint_ends(c64* ends, c64* products, const float* dy, const float* intervals, const Chunk* chunks,
                       const int* lengths, const float* c, int channels, int L, int anticausal, i64 items, Segments cut, const Params& q) {
-  alignas(16) __shared__ float2 shared[WARPS][STEPS];
+  alignas(16) __shared__ float shared[WARPS][2][STEPS];
   const int lane = threadIdx.x & 31, H = q.heads, P = q.pairs;
   const i64 index = (i64)blockIdx.x * WARPS + threadIdx.x / 32;
   if (index >= items) return;
-  float2* steps = shared[threadIdx.x / 32];  // 2dy and interval
+  float *outs = shared[threadIdx.x / 32][0], *gaps = shared[threadIdx.x / 32][1];  // 2dy and intervals
   const Item item = item_at(index, H, cut);
   const int h = item.h;
   const Way way = {sequence_len(lengths, item.b, L), anticausal};
@@ -191,29 +189,29 @@ DEV void adjoint_ends(c64* ends, c64* products, const float* dy, const float* in
     const float interval = mine ? intervals[way.input(step)] : 0.f, out = mine ? 2.f * dy[way.output(step)] : 0.f;
     const Chunk facts = chunks[chunk];
     __syncwarp();
-    steps[lane] = {out, interval};
-    const Distance distance = ZOH ? distance_of(head.near, facts.longest) : ANY;
+    outs[lane] = out, gaps[lane] = interval;
+    const Distance distance = ZOH ? distance_of(head.reach, facts.longest) : ANY;
     __syncwarp();
 #pragma unroll
     for (int m = 0; m < PAIRS; ++m) {
       c32 v = {0, 0};
 #pragma unroll 1
-      for (int t = STEPS - GROUP; t >= 0; t -= GROUP) {
-        c32 e[GROUP], o[GROUP];
-        float2 now[GROUP];
-        load_group(now, steps + t);
-        increments<ZOH>(e, head.rate[m], now, distance);
+      for (int t = STEPS - SPAN; t >= 0; t -= SPAN) {
+        c32 e[SPAN], o[SPAN];
+        float out_now[SPAN], gaps_now[SPAN];
+        load_steps(out_now, outs + t), load_steps(gaps_now, gaps + t);
+        increments<ZOH>(e, head.rate[m], gaps_now, distance);
         if (channels > 1)
-          add_channels(o, dy, c + (i64)h * P * 2, channels, way, begin + t, (i64)H * L, (i64)H * P, lane + 32 * m, P);
+          add_channels(o, dy, c + (i64)h * P * 2, {1, 0}, channels, way, begin + t, (i64)H * L, (i64)H * P, lane + 32 * m, P);
 #pragma unroll
-        for (int j = GROUP - 1; j >= 0; --j) {
-          const float out = now[j].x;
+        for (int j = SPAN - 1; j >= 0; --j) {
+          const float out = out_now[j];
           v.re = fmaf(out, head.c[m].re, v.re), v.im = fmaf(-out, head.c[m].im, v.im);
           if (channels > 1) v = {v.re + o[j].re, v.im + o[j].im};
           v = plus_conj_product(v, v, e[j]);
         }
       }
-      const c64 e = increment_of_chunk<ZOH>(head.z[m], facts.time, steps, head.rate[m].limit);
+      const c64 e = increment_of_chunk<ZOH>(head.z[m], facts.time, gaps, head.rate[m].limit);
       g[m] += conj(e) * g[m] + widen(v);
       product[m] += e * product[m];
     }
@@ -249,14 +247,15 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
   dc += ((part * directions + anticausal) * channels * H + h) * P;
   const Head<PAIRS> head = load_head<PAIRS, ZOH>(q, c, h, lane);
   float slowest = 1e30f;  // the smallest |ΛΔ|
-  float small_below[PAIRS];
+  float size_of[PAIRS];
 #pragma unroll
   for (int m = 0; m < PAIRS; ++m) {
-    const float size = (float)(fabs(head.z[m].re) + fabs(head.z[m].im));
+    const c64 z = from_units<ZOH>(head.z[m]);
+    const float size = (float)(fabs(z.re) + fabs(z.im));
     if (lane + 32 * m < P) slowest = fminf(slowest, size);
-    small_below[m] = SMALL / size;
+    size_of[m] = lane + 32 * m < P ? size : 1e30f;
     for (int i = 0; i < 6; ++i) k.sums[m][i][lane] = 0;
-    for (int i = 0; i < 8; ++i) k.small[m][i][lane] = 0;
+    for (int i = 0; i < 6; ++i) k.small[m][i][lane] = 0;
   }
   slowest = warp_extreme<false>(slowest);
   double sum_d = 0;
@@ -268,7 +267,7 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
     const i64 row = b * H + h, u_at = kept(row * L), dy_at = MANY ? (b * channels * H + h) * L : u_at;
     const i64 intervals_at = kept(b * L), saved_at = kept(((b * directions + anticausal) * H + h) * chunks * 2 * P);
     const i64 chunks_at = kept(b * chunks);
-    c64 g[PAIRS];
+    c64 g[PAIRS];  // by c̄
 #pragma unroll
     for (int m = 0; m < PAIRS; ++m) {
       const int n = lane + 32 * m;
@@ -276,32 +275,36 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
         g[m] = load_state(dstate_end, row, P, n);
       else
         g[m] = n < P ? entries[(row * cut.count + item.segment) * P + n] : c64{0, 0};
+      g[m] = g[m] * inv(conj(head.c_divisor[m]));
     }
-    float next_dy = 0;
-    const auto fetch = [&](int chunk) {
-      const int step = chunk * STEPS + lane;
-      const bool mine = step < way.steps();
-      const int at = mine ? way.input(step) : 0;
-      begin_copy(k.u + lane, u + (u_at + at), mine);
-      begin_copy(k.interval + lane, intervals + (intervals_at + at), mine);
-      next_dy = mine ? dy[dy_at + way.output(step)] : 0.f;
-#pragma unroll
-      for (int m = 0; m < PAIRS; ++m) {
-        const int n = lane + 32 * m;
-        const float* state = saved + (saved_at + (i64)chunk * (2 * P) + (n < P ? n : 0));
-        begin_copy(k.state_ahead[m][0] + lane, state, n < P);
-        begin_copy(k.state_ahead[m][1] + lane, state + P, n < P);
-      }
-      if (lane == 0) begin_copy(&k.facts, of_chunks + (chunks_at + chunk));
-    };
     // Behind its length a sequence has no chunks, and nothing depends on u there.
     const int end = min(last, (max(way.steps(), 0) + STEPS - 1) / STEPS);
     if (du && !anticausal)
       for (int step = max(end, first) * STEPS + lane; step < min(last * STEPS, L); step += 32) du[u_at + step] = 0;
+    // Where the lane's step of the chunk that is read next is, the state before it, and the input of the step whose sum the lane takes; they move by `hop`.
+    const int hop = anticausal ? STEPS : -STEPS, ahead = (end - 1) * STEPS + lane;
+    const float *u_ahead = u + (u_at + way.input(ahead)), *gap_ahead = intervals + (intervals_at + way.input(ahead));
+    const float *dy_ahead = dy + (dy_at + way.output(ahead)), *state_ahead = saved + (saved_at + (i64)(end - 1) * (2 * P) + lane);
+    float* du_there = du + (u_at + way.input((end - 1) * STEPS + summed_step(lane)));
+    const Chunk* facts_ahead = of_chunks + (chunks_at + end - 1);
+    float next_dy = 0;
+    const auto fetch = [&](int chunk) {
+      const bool mine = chunk * STEPS + lane < way.steps();
+      begin_copy(k.u + lane, u_ahead, mine);
+      begin_copy(k.interval + lane, gap_ahead, mine);
+      next_dy = mine ? *dy_ahead : 0.f;
+#pragma unroll
+      for (int m = 0; m < PAIRS; ++m) {
+        const bool exists = lane + 32 * m < P;
+        begin_copy(k.state_ahead[m][0] + lane, state_ahead + 32 * m, exists);
+        begin_copy(k.state_ahead[m][1] + lane, state_ahead + P + 32 * m, exists);
+      }
+      if (lane == 0) begin_copy(&k.facts, facts_ahead);
+      u_ahead += hop, gap_ahead += hop, dy_ahead += hop, state_ahead -= 2 * P, facts_ahead -= 1;
+    };
     if (end > first) fetch(end - 1);
     for (int chunk = end - 1; chunk >= first; --chunk) {
-      const int begin = chunk * STEPS, step = begin + lane;
-      const bool mine = step < way.steps();
+      const int begin = chunk * STEPS;
       wait_for_copies();
       __syncwarp();
       const float2 now = {k.u[lane], k.interval[lane]};
@@ -310,105 +313,116 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
 #pragma unroll
       for (int m = 0; m < PAIRS; ++m) entering[m] = {k.state_ahead[m][0][lane], k.state_ahead[m][1][lane]};
       const double time = k.facts.time;
-      const Distance distance = ZOH ? distance_of(head.near, k.facts.longest) : ANY;
-      const bool has_small = slowest * k.facts.shortest < SMALL;
+      const float longest = k.facts.longest;
+      const Distance distance = ZOH ? distance_of(head.reach, longest) : ANY;
+      const bool has_small = slowest * longest < SMALL;
       if (!anticausal) sum_d += (double)out * now.x;
-      k.steps[lane] = now, k.dy[lane] = 2.f * out;
+      k.inputs[lane] = now.x, k.gaps[lane] = now.y, k.dy[lane] = 2.f * out;
       __syncwarp();
       if (chunk > first) fetch(chunk - 1);
-      // Ā − 1 of all steps, and the states before every GROUP of them.
+      // Going forward: Ā − 1 of all steps, and sums over states and their derivatives.
+      c32 gradient[PAIRS], v[PAIRS];
+      Sums sums[PAIRS] = {};
+      float small[PAIRS];
 #pragma unroll
       for (int m = 0; m < PAIRS; ++m) {
-        c32 x = entering[m];
+        const int n = lane + 32 * m;
+        gradient[m] = narrow(g[m]), v[m] = {0, 0};
+        small[m] = size_of[m] * longest < SMALL ? 1.f : 0.f;
+        c32 x = plus_product({0, 0}, entering[m], head.per_beta[m]), s = {0, 0}, of_c = {0, 0}, of_q = {0, 0};
+        if constexpr (MANY) {
 #pragma unroll 1
-        for (int t = 0; t < STEPS; t += GROUP) {
-          c32 e[GROUP];
-          float2 steps[GROUP];
-          load_group(steps, k.steps + t);
-          increments<ZOH>(e, head.rate[m], steps, distance);
-          k.state[m][t / GROUP][lane] = x;
+          for (int t = 0; t < STEPS; t += SPAN) {
+            c32 e[SPAN], o[SPAN];
+            float u_now[SPAN], gaps_now[SPAN], out_now[SPAN];
+            load_steps(gaps_now, k.gaps + t), load_steps(u_now, k.inputs + t), load_steps(out_now, k.dy + t);
+            increments<ZOH>(e, head.rate[m], gaps_now, distance);
 #pragma unroll
-          for (int j = 0; j < GROUP; ++j) {
-            k.e[m][t + j][lane] = e[j];
-            x = plus_product(x, e[j], plus_scaled(x, steps[j].x, head.beta[m]));
+            for (int j = 0; j < SPAN; ++j) k.e[m][t + j][lane] = e[j];
+            add_channels(o, dy + dy_at, c + (i64)h * P * 2, head.per_c[m], channels, way, begin + t, (i64)H * L, (i64)H * P, n, P);
+            c32 states[SPAN], state = x;
+#pragma unroll
+            for (int j = 0; j < SPAN; ++j) states[j] = state = plus_product(state, e[j], {state.re + u_now[j], state.im});
+            add_to_c(dc, dy + dy_at, states, head.beta_divisor[m], channels, way, begin + t, (i64)H * L, (i64)H * P, n, P);
+            advance<ZOH, true, true>(x, s, of_c, of_q, e, u_now, gaps_now, out_now, o, small[m]);
           }
+        } else if (has_small) {
+          // Few heads: of the distances, those that need the least and the most, and one between.
+          if (ZOH && distance == TENTH_TURN)
+            advance_chunk<PAIRS, ZOH, true, TENTH_TURN>(x, s, of_c, of_q, k, m, head.rate[m], small[m], lane);
+          else if (ZOH && distance != ANY)
+            advance_chunk<PAIRS, ZOH, true, SLOW>(x, s, of_c, of_q, k, m, head.rate[m], small[m], lane);
+          else
+            advance_chunk<PAIRS, ZOH, true, ANY>(x, s, of_c, of_q, k, m, head.rate[m], small[m], lane);
+        } else if (ZOH && distance == TENTH_TURN) {
+          advance_chunk<PAIRS, ZOH, false, TENTH_TURN>(x, s, of_c, of_q, k, m, head.rate[m], 0.f, lane);
+        } else if (ZOH && distance == QUARTER_TURN) {
+          advance_chunk<PAIRS, ZOH, false, QUARTER_TURN>(x, s, of_c, of_q, k, m, head.rate[m], 0.f, lane);
+        } else if (ZOH && distance == HALF_TURN) {
+          advance_chunk<PAIRS, ZOH, false, HALF_TURN>(x, s, of_c, of_q, k, m, head.rate[m], 0.f, lane);
+        } else if (ZOH && distance == SLOW) {
+          advance_chunk<PAIRS, ZOH, false, SLOW>(x, s, of_c, of_q, k, m, head.rate[m], 0.f, lane);
+        } else {
+          advance_chunk<PAIRS, ZOH, false, ANY>(x, s, of_c, of_q, k, m, head.rate[m], 0.f, lane);
         }
+        of_q = plus_conj_product(of_q, gradient[m], s);
+        const float terms[4] = {of_q.re, of_q.im, of_c.re, of_c.im};
+#pragma unroll
+        for (int i = 0; i < 4; ++i) k.sums[m][i][lane] += terms[i];
       }
-      c32 gradient[PAIRS], v[PAIRS];
-      Sums sums[PAIRS];
-      SmallSums small[PAIRS] = {};
-#pragma unroll
-      for (int m = 0; m < PAIRS; ++m)
-        gradient[m] = narrow(g[m]), v[m] = {0, 0}, sums[m].q = sums[m].f = sums[m].c = {0, 0};
-      float du_of_lane = 0;
+      // Going back: the gradients.
 #pragma unroll 1
-      for (int t = STEPS - GROUP; t >= 0; t -= GROUP) {
-        __syncwarp();
-        if (t < STEPS - GROUP) {
-          const float sum = take_sum((float*)k.e[0][t + GROUP], lane);
-          if (lane / GROUP == t / GROUP + 1) du_of_lane = sum;
-        }
-        float parts_of_du[GROUP];
+      for (int t = STEPS - SPAN; t >= 0; t -= SPAN) {
+        float parts_of_du[SPAN];
 #pragma unroll
-        for (int j = 0; j < GROUP; ++j) parts_of_du[j] = 0;
+        for (int j = 0; j < SPAN; ++j) parts_of_du[j] = 0;
 #pragma unroll
         for (int m = 0; m < PAIRS; ++m) {
-          const int n = lane + 32 * m;
-          const c32 x = k.state[m][t / GROUP][lane];
-          Group group;
-          load_group(group.now, k.steps + t);
+          c32 e[SPAN], o[SPAN];
+          float u_now[SPAN], out_now[SPAN];
+          load_steps(u_now, k.inputs + t), load_steps(out_now, k.dy + t);
 #pragma unroll
-          for (int j = 0; j < GROUP; j += 4) {
-            const float4 four = *(const float4*)(k.dy + t + j);
-            group.out[j] = four.x, group.out[j + 1] = four.y, group.out[j + 2] = four.z, group.out[j + 3] = four.w;
-          }
-#pragma unroll
-          for (int j = 0; j < GROUP; ++j) group.e[j] = k.e[m][t + j][lane];
-          const Mode32 mode = {head.c[m], head.beta[m], head.rate[m].limit, small_below[m]};
+          for (int j = 0; j < SPAN; ++j) e[j] = k.e[m][t + j][lane];
           if constexpr (MANY) {
-            add_channels(group.o, dy + dy_at, c + (i64)h * P * 2, channels, way, begin + t, (i64)H * L, (i64)H * P, n, P);
-            reverse<ZOH, true, true, true>(gradient[m], v[m], sums[m], small[m], parts_of_du, group, x, mode);
-            add_to_c(dc, dy + dy_at, group.x, channels, way, begin + t, (i64)H * L, (i64)H * P, n, P);
+            add_channels(o, dy + dy_at, c + (i64)h * P * 2, head.per_c[m], channels, way, begin + t, (i64)H * L, (i64)H * P,
+                         lane + 32 * m, P);
+            reverse<ZOH, true, true>(gradient[m], v[m], sums[m], parts_of_du, e, u_now, k.gaps + t, out_now, o, head.gain[m]);
           } else if (has_small) {
-            reverse<ZOH, false, true, true>(gradient[m], v[m], sums[m], small[m], parts_of_du, group, x, mode);
-          } else if (distance == ANY) {
-            reverse<ZOH, false, false, true>(gradient[m], v[m], sums[m], small[m], parts_of_du, group, x, mode);
+            reverse<ZOH, false, true>(gradient[m], v[m], sums[m], parts_of_du, e, u_now, k.gaps + t, out_now, o, head.gain[m]);
           } else {
-            reverse<ZOH, false, false, false>(gradient[m], v[m], sums[m], small[m], parts_of_du, group, x, mode);
+            reverse<ZOH, false, false>(gradient[m], v[m], sums[m], parts_of_du, e, u_now, k.gaps + t, out_now, o, head.gain[m]);
           }
         }
-        // The e of these steps have been taken up: their place is free. The sum is taken while the next steps are computed.
+        // The e of these steps have been taken up: their place is free.
         __syncwarp();
-        put_for_sum(parts_of_du, (float*)k.e[0][t], lane);
+        put_steps(parts_of_du, (float*)k.e[0][t] + t, lane);
       }
       __syncwarp();
-      const float sum_of_first = take_sum((float*)k.e[0][0], lane);
-      if (lane / GROUP == 0) du_of_lane = sum_of_first;
-      if (du && (anticausal ? mine : step < L)) {
-        float* to = du + (u_at + (anticausal ? way.input(step) : step));
-        float direct = anticausal ? *to : d0 * k.dy[lane];
-        for (int i = 1; MANY && !anticausal && mine && i < channels; ++i)
-          direct = fmaf(d[(i64)i * H + h], dy[dy_at + (i64)i * H * L + step], direct);
-        *to = direct + du_of_lane;
+      const float du_of_lane = take_step<SPAN>((float*)k.e[0][0], 65 * SPAN, lane);
+      const int summed = begin + summed_step(lane);
+      if (du && (anticausal ? summed < way.steps() : summed < L)) {
+        float direct = anticausal ? *du_there : d0 * k.dy[summed_step(lane)];
+        for (int i = 1; MANY && !anticausal && summed < way.steps() && i < channels; ++i)
+          direct = fmaf(d[(i64)i * H + h], dy[dy_at + (i64)i * H * L + summed], direct);
+        *du_there = direct + du_of_lane;
       }
+      du_there += hop;
 #pragma unroll
       for (int m = 0; m < PAIRS; ++m) {
-        g[m] += conj(increment_of_chunk<ZOH>(head.z[m], time, k.steps, head.rate[m].limit)) * g[m] + widen(v[m]);
-        const float terms[6] = {sums[m].q.re, sums[m].q.im, sums[m].f.re, sums[m].f.im, sums[m].c.re, sums[m].c.im};
+        g[m] += conj(increment_of_chunk<ZOH>(head.z[m], time, k.gaps, head.rate[m].limit)) * g[m] + widen(v[m]);
+        const Sums& of = sums[m];
+        if (small[m] == 0) {
+          k.sums[m][4][lane] += of.f.re, k.sums[m][5][lane] += of.f.im;
+        } else {
+          const float few[6] = {of.f.re, of.f.im, of.second.re, of.second.im, of.third.re, of.third.im};
 #pragma unroll
-        for (int i = 0; i < 6; ++i) k.sums[m][i][lane] += terms[i];
-        if (MANY || has_small) {
-          const SmallSums& of = small[m];
-          const float few[8] = {of.f.re,      of.f.im,      of.w.re,     of.w.im,
-                                of.second.re, of.second.im, of.third.re, of.third.im};
-#pragma unroll
-          for (int i = 0; i < 8; ++i) k.small[m][i][lane] += few[i];
+          for (int i = 0; i < 6; ++i) k.small[m][i][lane] += few[i];
         }
       }
     }
     if (item.segment > 0) continue;
 #pragma unroll
-    for (int m = 0; m < PAIRS; ++m) store_state(dstate0, row, P, lane + 32 * m, g[m]);
+    for (int m = 0; m < PAIRS; ++m) store_state(dstate0, row, P, lane + 32 * m, g[m] * conj(head.c_divisor[m]));
   }
   if (!anticausal) {
     sum_d = warp_sum(sum_d);
@@ -434,14 +448,16 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
     const auto sum = [&](const double(&of)[32], const double(&and_of)[32]) { return c64{of[lane], and_of[lane]}; };
     const auto& sums = k.sums[m];
     const auto& small = k.small[m];
-    const c64 sq = sum(sums[0], sums[1]), f = sum(sums[2], sums[3]), f_small = sum(small[0], small[1]);
-    const c64 w = sum(small[2], small[3]);
-    const c64 psi = 0.5 * sum(small[4], small[5]) + (1.0 / 3) * (conj(head.z[m]) * sum(small[6], small[7]));
+    const c64 of_c = conj(head.c_divisor[m]), of_beta = conj(divisor(beta));
+    const c64 sq = of_c * of_beta * sum(sums[0], sums[1]), f = of_c * sum(sums[4], sums[5]), f_small = of_c * sum(small[0], small[1]);
+    const c64 step = conj(from_units<ZOH>(head.z[m]));
+    const c64 psi = of_c * (0.5 * sum(small[2], small[3]) + (1.0 / 3) * (step * sum(small[4], small[5])));
+    const c64 w = f_small * inv(step) + step * psi;
     const c64 dlambda = mode.dt * (sq + mode.dt * (conj(mode.b) * psi)) - f * conj(beta * inverse);
     const c64 db = (f + f_small) * conj(inverse);
     to[n] = dot(sq, mode.lambda) + dot(w, mode.b);
     to[P + n] = dlambda.re, to[2 * P + n] = dlambda.im, to[3 * P + n] = db.re, to[4 * P + n] = db.im;
-    dc[n] = sum(sums[4], sums[5]);
+    dc[n] = of_beta * sum(sums[2], sums[3]);
   }
 }
 

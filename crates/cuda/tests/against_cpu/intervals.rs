@@ -124,6 +124,22 @@ fn many_segments_with_intervals() {
     report.finish("segments with intervals");
 }
 
+/// Pairs without input, without output and without either, by which the kernels cannot divide states and gradients.
+#[test]
+fn pairs_without_b_or_c_with_intervals() {
+    let Some(be) = gpu() else { return };
+    let mut report = Report::default();
+    for case in kinds().iter().filter(|c| c.spec.mode == Mode::S4d) {
+        let mut r = uneven(case, 3, 270);
+        let clear =
+            |p: &mut [f64], every: usize| p.chunks_mut(2 * every).for_each(|pairs| pairs[..2].fill(0.0));
+        clear(&mut r.params[3], 4);
+        clear(&mut r.params[4], 3);
+        compare(&be, &mut report, &case.name, &r);
+    }
+    report.finish("pairs without b or c");
+}
+
 /// More sequences than a launch has blocks in its second dimension.
 #[test]
 fn many_sequences_with_intervals() {
