@@ -146,8 +146,6 @@ impl<B: Memory> SsmForward<'_, B> {
 pub struct SsmBackward<'a, B: Memory> {
     /// (batch, H, len)
     pub du: Option<B::Mut<'a>>,
-    /// (batch, H, len): what du takes besides, the gradient of a residual around the SSM.
-    pub residual: Option<B::Ref<'a>>,
     /// (batch, H, 2, N/2)
     pub dstate0: Option<B::Mut<'a>>,
     /// Where the parameters' gradients accumulate.
@@ -178,7 +176,6 @@ impl<B: Memory> SsmBackward<'_, B> {
         call.check_states(v.op, uses_state)?;
         let (time_steps, state_len) = (call.batch * call.len, call.spec.state_len(call.batch));
         v.optional_output("du", self.du.as_ref(), time_steps * call.spec.heads)?;
-        v.optional_input("the residual's gradient", self.residual, time_steps * call.spec.heads)?;
         v.optional_output("the gradient of the first state", self.dstate0.as_ref(), state_len)?;
         v.input("dy", self.dy, time_steps * call.spec.outputs())?;
         v.optional_input("the gradient of the end state", self.dstate_end, state_len)?;

@@ -152,7 +152,6 @@ impl Layer {
                     };
                     let backward = SsmBackward {
                         du: Some(&mut du[..]),
-                        residual: None,
                         dstate0: None,
                         grads,
                         dy: &dy[..],

@@ -158,7 +158,6 @@ impl<B: Backend> BlockCore<B> {
         self.residual.backward(pass, arrays, scratch, |mut inner, ws| {
             let arrays = S4Backward {
                 du: Some(be.reborrow(&mut inner.dx)),
-                residual: inner.residual.map(|view| be.shorten(view)),
                 dstate0: dstate0.as_mut().map(|view| be.reborrow(view)),
                 grads: &mut *inner.grads,
                 dy: be.shorten(inner.dy),

@@ -11,7 +11,7 @@ use crate::{
     pass_options::PassContext,
     residual::{Residual, ResidualBackward, SavedResidual, SharedScratch},
 };
-use s4_backend::{Activation, Backend, MixSpec, Result, Scalar};
+use s4_backend::{Activation, Backend, MixSpec, Result};
 
 /// The first dropout site of feed-forward layers; those of blocks are below it.
 const FIRST_SITE: u32 = 1 << 14;
@@ -82,11 +82,7 @@ impl<B: Backend> FeedForward<B> {
                 x: be.shorten(inner.x),
                 len: pass.len,
             };
-            linear.backward(pass, arrays, ws)?;
-            match inner.residual {
-                Some(residual) => be.axpy(inner.dx, B::Scalar::from_f64(1.0), residual),
-                None => Ok(()),
-            }
+            linear.backward(pass, arrays, ws)
         })
     }
 }

@@ -349,7 +349,6 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
                 let core = self.core.s4_mut();
                 let arrays = S4Backward {
                     du: Some(dx),
-                    residual: None,
                     dstate0,
                     grads,
                     dy,

@@ -11,7 +11,7 @@ use crate::{
     param::GroupBuffers,
     pass_options::PassContext,
 };
-use s4_backend::{Backend, Result};
+use s4_backend::{Backend, Result, Scalar};
 
 /// Device buffers for temporary values, one set for all blocks: a block needs them only while it runs.
 pub(crate) struct SharedScratch<B: Backend> {
@@ -87,8 +87,6 @@ pub(crate) struct ResidualBackward<'a, B: Backend> {
 pub(crate) struct InnerBackward<'a, B: Backend> {
     /// Gradient of its input, overwritten.
     pub dx: B::Mut<'a>,
-    /// What that takes besides: the gradient of the residual, where no norm stands between.
-    pub residual: Option<B::Ref<'a>>,
     /// Gradients of the parameters, which are added to.
     pub grads: &'a mut GroupBuffers<B>,
     /// Gradient of its output.
@@ -228,11 +226,7 @@ impl<B: Backend> Residual<B> {
             Some(_) => (du.get_mut(be, n), be.freeze(&dx)),
             None => (be.reborrow(&mut dx), be.shorten(x)),
         };
-        let residual = (prenorm.is_none() && self.residual).then(|| be.shorten(dz));
-        inner(
-            InnerBackward { dx: du_view, residual, grads: &mut *grads, dy: ds.get(be, inner_len), x: u },
-            ws,
-        )?;
+        inner(InnerBackward { dx: du_view, grads: &mut *grads, dy: ds.get(be, inner_len), x: u }, ws)?;
         match prenorm {
             Some(norm) => {
                 let arrays = NormBackward {
@@ -245,6 +239,7 @@ impl<B: Backend> Residual<B> {
                 };
                 norm.backward(pass, arrays, ws)
             }
+            None if self.residual => be.axpy(dx, B::Scalar::from_f64(1.0), dz),
             None => Ok(()),
         }
     }

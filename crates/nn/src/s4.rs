@@ -31,8 +31,6 @@ pub(crate) struct S4Forward<'a, B: Backend> {
 pub(crate) struct S4Backward<'a, B: Backend> {
     /// Gradient of the input, overwritten.
     pub du: Option<B::Mut<'a>>,
-    /// What it takes besides: the gradient of a residual around the SSM.
-    pub residual: Option<B::Ref<'a>>,
     /// Gradient of the start state, overwritten.
     pub dstate0: Option<B::Mut<'a>>,
     /// Gradients of the parameters, which are added to.
@@ -205,11 +203,10 @@ impl<B: Backend> S4Core<B> {
         arrays: S4Backward<'a, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let S4Backward { du, residual, dstate0, grads, dy, dstate_end, u, state0, saved } = arrays;
+        let S4Backward { du, dstate0, grads, dy, dstate_end, u, state0, saved } = arrays;
         let (params, call) = (self.params(pass.be, pass.values), self.ssm_call(pass));
         let grads = self.grads(pass.be, grads);
-        let args =
-            SsmBackward { du, residual, dstate0, grads, dy, dstate_end, u, state0, saved, params, call };
+        let args = SsmBackward { du, dstate0, grads, dy, dstate_end, u, state0, saved, params, call };
         pass.be.ssm_backward(args, &mut self.plan, ws)
     }
 

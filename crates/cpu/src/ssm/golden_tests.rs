@@ -114,7 +114,6 @@ fn errors<T: Scalar>(case: &Case, algorithm: Algorithm, chunk: usize) -> Vec<(St
             let grads: SsmGrads<'_, Cpu<T>> = SsmGrads { inv_dt, a_real, a_imag, b, c, p, d };
             let backward = SsmBackward {
                 du: Some(&mut du[..]),
-                residual: None,
                 dstate0: from.then_some(&mut dstate0[..]),
                 grads,
                 dy: &dy[..],

@@ -12,7 +12,7 @@ use crate::{
     },
 };
 use s4_backend::{
-    Algorithm, ConvBackward, ConvForward, KernelBackward, KernelForward, Memory, Result, Scalar, SsmBackward,
+    Algorithm, ConvBackward, ConvForward, KernelBackward, KernelForward, Result, Scalar, SsmBackward,
     SsmCall, SsmForward, SsmParams, SsmSpec,
 };
 
@@ -222,21 +222,11 @@ impl<T: Scalar> Cpu<T> {
     ) -> Result<()> {
         args.check(self, &plan.spec, plan.saved_len(self, &args.call))?;
         if let Some(intervals) = args.call.options.intervals {
-            return self.backward_with_intervals(args, intervals, ws);
+            self.backward_with_intervals(args, intervals, ws);
+            return Ok(());
         }
-        let SsmBackward {
-            mut du,
-            residual,
-            mut dstate0,
-            mut grads,
-            dy,
-            dstate_end,
-            u,
-            state0,
-            saved,
-            params,
-            call,
-        } = args;
+        let SsmBackward { mut du, mut dstate0, mut grads, dy, dstate_end, u, state0, saved, params, call } =
+            args;
         let (spec, sizes, rate, version) = (call.spec, sizes(&call), call.options.rate, call.version);
         if let Some(dstate0) = dstate0.as_deref_mut() {
             dstate0.fill(T::zero());
@@ -245,18 +235,9 @@ impl<T: Scalar> Cpu<T> {
         if algorithm == Algorithm::Chunk {
             plan.chunk.prepare(self, &params, rate, version, ws);
             let parts = &[(WHOLE, saved)];
-            let args = ChunkBackward {
-                du: du.as_deref_mut(),
-                dstate0,
-                dy,
-                dstate_end,
-                u,
-                parts,
-                sizes,
-                accumulate: false,
-            };
+            let args = ChunkBackward { du, dstate0, dy, dstate_end, u, parts, sizes, accumulate: false };
             plan.chunk.backward(self, args, &mut grads, &params, rate, ws);
-            return self.add_residual(du, residual);
+            return Ok(());
         }
         plan.kernel(self, &params, &call, algorithm, ws)?;
         let (own_u, own_dy) = (zeroed_beyond_lengths(u, &sizes, ws), zeroed_beyond_lengths(dy, &sizes, ws));
@@ -292,7 +273,7 @@ impl<T: Scalar> Cpu<T> {
             ws.real.give(own);
         }
         if state0.is_none() && dstate_end.is_none() && dstate0.is_none() {
-            return self.add_residual(du, residual);
+            return Ok(());
         }
         // Neither pass over the states saved them: once more, then back.
         plan.chunk.prepare(self, &params, rate, version, ws);
@@ -318,27 +299,10 @@ impl<T: Scalar> Cpu<T> {
         }
         let parts = [(FROM_STATE, &free[..]), (TO_STATE, &driven[..])];
         let parts = &parts[..if dstate_end.is_some() { 2 } else { 1 }];
-        let args = ChunkBackward {
-            du: du.as_deref_mut(),
-            dstate0,
-            dy,
-            dstate_end,
-            u,
-            parts,
-            sizes,
-            accumulate: true,
-        };
+        let args = ChunkBackward { du, dstate0, dy, dstate_end, u, parts, sizes, accumulate: true };
         plan.chunk.backward(self, args, &mut grads, &params, rate, ws);
         ws.real.give(free);
         ws.real.give(driven);
-        self.add_residual(du, residual)
-    }
-
-    /// du ← du + the gradient of a residual around the SSM.
-    pub(super) fn add_residual(&self, du: Option<&mut [T]>, residual: Option<&[T]>) -> Result<()> {
-        match (du, residual) {
-            (Some(du), Some(residual)) => self.axpy(du, T::one(), residual),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 }

@@ -161,7 +161,6 @@ pub fn run_in<B: SsmOps>(
     for _ in 0..repeats {
         let backward = SsmBackward {
             du: Some(whole_mut(be, &mut du)),
-            residual: None,
             dstate0: dstate0.as_mut().map(|s| whole_mut(be, s)),
             grads: grads.grads(be),
             dy: whole(be, &dy),

@@ -140,7 +140,6 @@ impl Layer {
         let saved = be.ssm_saved_len(&call);
         let args = SsmBackward {
             du: Some(whole_mut(be, &mut self.du)),
-            residual: None,
             dstate0: None,
             grads: Self::gradient_views(be, &mut self.grads),
             dy: be.view(&self.dy, 0..n),

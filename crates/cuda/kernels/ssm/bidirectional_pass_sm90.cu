@@ -22,7 +22,6 @@ constexpr int NP = 64, KS = 4, PLANE = 64 * 64 * 2;
 
 struct Pass {
   float* y;                // (B, H, L)
-  const float* residual;   // (B, H, L), added to y, or null
   const float* x;          // (B, H, L)
   const uint4* planes;     // (H, count, 64 × 64 of f16)
   const int* exps;         // (H, 8): V, V′, Q, W, W′, Toep
@@ -287,12 +286,7 @@ struct OneDirectionPass {
           if (rest < 2) o.y = 0.f;
           if (rest < 1) o.x = 0.f;
         }
-        if (allocated[r] - c * T <= to) continue;
-        if (a.residual) {
-          const float4 v = *(const float4*)(a.residual + at[r] + c * T + to);
-          o.x += v.x, o.y += v.y, o.z += v.z, o.w += v.w;
-        }
-        *(float4*)(p + to) = o;
+        if (allocated[r] - c * T > to) *(float4*)(p + to) = o;
       }
     }
   }
@@ -346,11 +340,11 @@ DEV void pass(const Pass& a) {
 // blocks of 128; where there are two directions, a block for each.
 #define PASS(name, threads, blocks, PROD, OUT, BOTH)                                                                   \
   extern "C" __global__ void __launch_bounds__(threads, blocks) name(                                                 \
-      float* y, const float* residual, const float* x, const uint4* planes, const int* exps, const float* init0, const float* init1,           \
+      float* y, const float* x, const uint4* planes, const int* exps, const float* init0, const float* init1,           \
       float* end0, float* end1, void* states0, void* states1, int* exps0, int* exps1, int* largest, const int* lengths, \
       int B, int H, int segments, \
       int chunks_per_segment, int chunks, int directions, int last_to_first, int count, i64 L) {                                                  \
-    pass<PROD, OUT, BOTH>({y, residual, x, planes, exps, {init0, init1}, {end0, end1}, {states0, states1}, {exps0, exps1}, largest, lengths, B, H,         \
+    pass<PROD, OUT, BOTH>({y, x, planes, exps, {init0, init1}, {end0, end1}, {states0, states1}, {exps0, exps1}, largest, lengths, B, H,         \
                            segments, chunks_per_segment, chunks, directions, last_to_first, count, L});                                           \
   }
 PASS(states_1, 128, 3, 1, false, false)

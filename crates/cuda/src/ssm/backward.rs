@@ -21,7 +21,6 @@ use s4_backend::Result;
 /// Arrays of a backward pass, as in [`s4_backend::SsmBackward`].
 pub(super) struct ChunkBackward<'a> {
     pub(super) du: Option<Span>,
-    pub(super) residual: Option<Span>,
     pub(super) dstate0: Option<Span>,
     pub(super) grads: GradientSpans,
     pub(super) dy: Span,
@@ -116,11 +115,10 @@ impl Cuda {
         let mut products: Vec<DeviceBlock> = Vec::new();
         let mut du_end_chunk = None;
         let plain = state0.is_none() && a.dstate_end.is_none() && a.dstate0.is_none() && a.with_d;
-        let aligned = [Some(a.dy), Some(a.u), a.du, a.residual].into_iter().flatten().all(Span::is_aligned);
+        let aligned = [Some(a.dy), Some(a.u), a.du].into_iter().flatten().all(Span::is_aligned);
         if c.bidirectional_pass && plain && aligned {
             let b = BidirectionalBackward {
                 du: a.du,
-                residual: a.residual,
                 dy: a.dy,
                 u: a.u,
                 saved: a.saved,
@@ -171,17 +169,7 @@ impl Cuda {
             let arguments = args![du, last, c.lengths, c.batch, heads, c.len];
             self.launch_elementwise(("partial_chunk", "add_partial_chunk"), n, arguments)?;
         }
-        match c.bidirectional_pass && plain && aligned {
-            true => Ok(()),
-            false => self.add_residual(a.du, a.residual),
-        }
-    }
-
-    /// du ← du + the gradient of a residual around the SSM.
-    pub(super) fn add_residual(&self, du: Option<Span>, residual: Option<Span>) -> Result<()> {
-        let (Some(du), Some(residual)) = (du, residual) else { return Ok(()) };
-        let n = du.bytes() / 4;
-        self.launch_elementwise(("memory", "axpy"), n.div_ceil(4), args![du, 1f32, residual, n])
+        Ok(())
     }
 
     /// Recomputes the pass of one direction for its states, then runs its adjoint. Gives the gradients of the chunk's

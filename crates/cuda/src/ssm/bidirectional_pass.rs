@@ -60,8 +60,6 @@ pub(super) struct BidirectionalPass<'a> {
 #[derive(Clone, Copy, Default)]
 struct PassArrays {
     y: Option<Span>,
-    /// What is added to y.
-    residual: Option<Span>,
     /// States that enter and that leave the segments, one array per direction.
     init: [Option<Span>; 2],
     end: [Option<Span>; 2],
@@ -72,8 +70,6 @@ struct PassArrays {
 /// Arrays of a backward pass. segment_scans: matrices of [`Cuda::segment_matrices`], where sequences are cut into segments.
 pub(super) struct BidirectionalBackward<'a> {
     pub(super) du: Option<Span>,
-    /// What is added to it.
-    pub(super) residual: Option<Span>,
     pub(super) dy: Span,
     pub(super) u: Span,
     pub(super) saved: Option<Span>,
@@ -117,7 +113,7 @@ impl Cuda {
         p: &BidirectionalPass<'_>,
         s: Sizes,
         segment_split: SegmentSplit,
-        PassArrays { y, residual, init, end, states }: PassArrays,
+        PassArrays { y, init, end, states }: PassArrays,
         heads: Range<usize>,
     ) -> Result<()> {
         let from = heads.start;
@@ -148,7 +144,6 @@ impl Cuda {
             shared,
             args![
                 y.map(|y| heads_part(y, row)),
-                residual.map(|x| heads_part(x, row)),
                 heads_part(p.x, row),
                 heads_part(planes.span(), count * PLANE),
                 heads_part(exponents.span(), 8 * 4),
@@ -239,7 +234,7 @@ impl Cuda {
         segment: Option<&DeviceBlock>,
     ) -> Result<()> {
         let (init, _own) = self.enter(op, p, s, segment_split, segment)?;
-        let arrays = PassArrays { y: p.y, residual: None, init, end: [None; 2], states: p.states };
+        let arrays = PassArrays { y: p.y, init, end: [None; 2], states: p.states };
         self.run_directions(p, s, segment_split, arrays, 0..s.heads)
     }
 
@@ -313,14 +308,14 @@ impl Cuda {
             let x = match (&x, b.states) {
                 (Some(scratch), _) => {
                     let states = scratch.states();
-                    let arrays = PassArrays { y: None, residual: None, init, end, states };
+                    let arrays = PassArrays { y: None, init, end, states };
                     self.run_directions(&ahead, s, split, arrays, heads.clone())?;
                     states
                 }
                 (None, kept) => kept.unwrap_or_default().from_head(from, c),
             };
             let dx = dx.states();
-            let arrays = PassArrays { y: b.du, residual: b.residual, init: dinit, end, states: dx };
+            let arrays = PassArrays { y: b.du, init: dinit, end, states: dx };
             self.run_directions(&back, s, split, arrays, heads.clone())?;
             for dir in 0..dirs {
                 // The adjoint of the causal pass goes against time.

@@ -67,7 +67,6 @@ impl Cuda {
         let every_kernel = KernelRange { first: 0, count: c.sizes.kc, anticausal: false };
         let a = ChunkBackward {
             du: None,
-            residual: None,
             dstate0: None,
             grads,
             dy: dkernel,

@@ -224,13 +224,11 @@ impl SsmOps for Cuda {
         const OP: &str = "ssm_backward";
         args.check(self, &plan.spec, self.ssm_saved_len(&args.call))?;
         if let Some(intervals) = args.call.options.intervals {
-            self.backward_with_intervals(&args, intervals)?;
-            return self.add_residual(args.du.as_ref().map(|d| d.span()), args.residual.map(|r| r.span()));
+            return self.backward_with_intervals(&args, intervals);
         }
         let states = args.state0.is_some() || args.dstate_end.is_some() || args.dstate0.is_some();
         if self.convolves(&args.call, states) {
-            self.fft_backward(&args)?;
-            return self.add_residual(args.du.as_ref().map(|d| d.span()), args.residual.map(|r| r.span()));
+            return self.fft_backward(&args);
         }
         let call = &args.call;
         let c = self.chunk_call(OP, call, args.params)?;
@@ -246,7 +244,6 @@ impl SsmOps for Cuda {
         let kept = saved.filter(|&saved| powers.is_some_and(|p| p.states == Some(c.states_key(saved))));
         let arrays = ChunkBackward {
             du: args.du.as_ref().map(|d| d.span()),
-            residual: args.residual.map(|r| r.span()),
             dstate0: args.dstate0.as_ref().map(|s| s.span()),
             grads: (&args.grads).into(),
             dy: args.dy.span(),

@@ -118,7 +118,6 @@ pub fn outputs_around<B: Backend>(
     let mut dstate0 = nan(be, spec.state_len(batch));
     let backward = SsmBackward {
         du: Some(full(be, &mut du)),
-        residual: None,
         dstate0: run.states.then(|| full(be, &mut dstate0)),
         grads: grads(be, &mut g),
         dy: all(be, &dy),

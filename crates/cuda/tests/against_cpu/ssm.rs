@@ -199,7 +199,6 @@ fn states_of_another_forward_are_not_taken() {
     let mut g = r.params.each_ref().map(|x| be.alloc(x.len()).unwrap());
     let backward = SsmBackward {
         du: Some(full(&be, &mut du)),
-        residual: None,
         dstate0: None,
         grads: grads(&be, &mut g),
         dy: all(&be, &dy),

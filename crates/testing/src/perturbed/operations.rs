@@ -230,7 +230,7 @@ operations! {
         call: ssm_call,
     }
     ssm_backward(SsmBackward) {
-        du: set_option, residual: view_option, dstate0: set_option, grads: ssm_grads, dy: view, dstate_end: view_option, u: view,
+        du: set_option, dstate0: set_option, grads: ssm_grads, dy: view, dstate_end: view_option, u: view,
         state0: view_option, saved: view, params: ssm_params, call: ssm_call,
     }
     ssm_step(SsmStep) {

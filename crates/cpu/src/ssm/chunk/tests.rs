@@ -77,7 +77,6 @@ impl<T: Scalar> Layer<T> {
         let grads: SsmGrads<'_, Cpu<T>> = SsmGrads { inv_dt: dt, a_real: re, a_imag: im, b, c, p: low, d };
         let backward = SsmBackward {
             du: Some(&mut du[..]),
-            residual: None,
             dstate0: None,
             grads,
             dy,

@@ -30,7 +30,7 @@ use crate::{
 };
 use head::{Cut, Modes, modes_len, width};
 use rayon::prelude::*;
-use s4_backend::{Result, Scalar, SsmBackward, SsmCall, SsmForward, SsmSpec};
+use s4_backend::{Scalar, SsmBackward, SsmCall, SsmForward, SsmSpec};
 use std::ops::Range;
 use steps::{CHUNK, Steps, steps_len};
 use steps_backward::{Grads, grads_len};
@@ -364,20 +364,8 @@ impl<T: Scalar> Cpu<T> {
         args: SsmBackward<'_, Self>,
         intervals: &[T],
         ws: &mut Workspace<T>,
-    ) -> Result<()> {
-        let SsmBackward {
-            mut du,
-            residual,
-            dstate0,
-            mut grads,
-            dy,
-            dstate_end,
-            u,
-            state0,
-            saved,
-            params,
-            call,
-        } = args;
+    ) {
+        let SsmBackward { du, dstate0, mut grads, dy, dstate_end, u, state0, saved, params, call } = args;
         let (spec, batch, len, rate) = (call.spec, call.batch, call.len, call.options.rate);
         let loaded = Params64::load(&params, &spec, rate, ws);
         let shared = Shared::of(&call, &loaded, (params.d, u, state0), intervals);
@@ -391,7 +379,7 @@ impl<T: Scalar> Cpu<T> {
         let mut dd = ws.f64.take_zeroed(groups * heads * channels);
         {
             let scratch = ThreadScratch::new(&mut scratch, scratch_len);
-            let mut du = optional_rows(du.as_deref_mut(), len, heads);
+            let mut du = optional_rows(du, len, heads);
             let mut dstates = optional_rows(dstate0, spec.state, heads);
             let mut tasks = Vec::with_capacity(groups * heads);
             let sums =
@@ -432,6 +420,5 @@ impl<T: Scalar> Cpu<T> {
         ws.c64.give(head_grads);
         ws.f64.give(scratch);
         loaded.give(ws);
-        self.add_residual(du, residual)
     }
 }
