@@ -100,15 +100,9 @@ impl SideStream {
     /// The context is current.
     pub(super) fn open() -> std::result::Result<(sys::CUstream, SideStream), DriverError> {
         let (least, greatest) = result::stream::get_priority_range()?;
-        // For measuring: other priorities.
-        let (of_queue, beside) = match std::env::var("S4_CUDA_SIDE").as_deref() {
-            Ok("equal") => (least, least),
-            Ok("first") => (least, greatest),
-            _ => (greatest, least),
-        };
         let create = |p| result::stream::create_with_priority(result::stream::StreamKind::NonBlocking, p);
-        let main = create(of_queue)?;
-        let made = create(beside).and_then(|stream| match event() {
+        let main = create(greatest)?;
+        let made = create(least).and_then(|stream| match event() {
             Ok(begin) => Ok((stream, begin)),
             Err(e) => {
                 // SAFETY: nothing was enqueued on the stream.

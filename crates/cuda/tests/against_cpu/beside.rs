@@ -190,7 +190,6 @@ fn memory_that_is_dropped_in_between_is_not_written_to() {
         let [inv_dt, a_real, a_imag, b, c, p, d, ..] = grads.views_mut(&be);
         let backward = SsmBackward {
             du: Some(full(&be, &mut du)),
-            residual: None,
             dstate0: None,
             grads: SsmGrads { inv_dt, a_real, a_imag, b, c, p, d },
             dy: all(&be, &dy),
@@ -249,7 +248,6 @@ fn a_recorded_backward_has_the_same_bits() {
                 let [inv_dt, a_real, a_imag, b, c, p, d, ..] = grads.views_mut(be);
                 let backward = SsmBackward {
                     du: Some(full(be, &mut du)),
-                    residual: None,
                     dstate0: None,
                     grads: SsmGrads { inv_dt, a_real, a_imag, b, c, p, d },
                     dy: all(be, &dy),

@@ -429,7 +429,7 @@ fn small(
             let mut r = run(case, batch, len);
             both(&r, &format!("{batch}×{len}"));
             if batch == 49 && case.spec.bidirectional {
-                r.lengths = Some((0..49).map(|b| 400 - 8 * b - b % 5).collect());
+                r.lengths = Some((0..49).map(|b| len as i32 * (400 - 8 * b - b % 5) / 400).collect());
                 both(&r, "lengths of 49 rows");
             } else if batch == 49 && case.spec.state >= 64 {
                 r.states = true;

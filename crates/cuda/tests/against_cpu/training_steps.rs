@@ -259,7 +259,6 @@ pub fn train_and<B: Backend>(
             };
             let backward = SsmBackward {
                 du: Some(full(be, &mut du)),
-                residual: None,
                 dstate0: None,
                 grads: ssm_grads,
                 dy: all(be, &ds),
