@@ -18,13 +18,13 @@ constexpr float SMALL = 1.f / 1024;
 // What the warps of a block have in shared memory; each reads what it has written itself, and a lane its own column.
 template <int PAIRS>
 struct Scratch {
-  Chunk facts;                               // of the next chunk
-  float u[32], interval[32];                 // the next chunk's, a step a lane
-  float state_ahead[PAIRS][2][32];           // the state before it
-  alignas(16) float inputs[STEPS], gaps[STEPS];  // intervals
-  alignas(16) float dy[STEPS];               // 2dy of the first channel
-  c32 e[PAIRS][STEPS][32];                   // Ā − 1
-  double sums[PAIRS][6][32], small[PAIRS][6][32];  // sums over all steps, and over those with small Λτ
+  Chunk facts;                                     // of the next chunk
+  float u[32], interval[32];                       // the next chunk's, a step a lane
+  float state_ahead[PAIRS][2][32];                 // the state before it
+  alignas(16) float inputs[STEPS], gaps[STEPS];    // u and the intervals
+  alignas(16) float dy[STEPS];                     // 2dy of the first channel
+  c32 e[PAIRS][STEPS][32];                         // Ā − 1; then the sums of du
+  double sums[PAIRS][6][32], small[PAIRS][6][32];  // Q, Σ 2dy·x̄ and F; of chunks with small Λτ, F and what Ψ is made of
 };
 // As `scratch_bytes` of src/ssm/intervals.rs; three blocks of four are to fit a multiprocessor of 164 KB.
 static_assert(sizeof(Scratch<1>) == 12176 && sizeof(Scratch<2>) == 23696, "the host's scratch_bytes");
@@ -65,7 +65,7 @@ struct Sums {
 
 // Goes on over SPAN steps from the state x before them, with s its derivative. out: 2dy of the first channel; o: what the others add to the
 // gradient of a state. of_c and q: Σ 2dy·x̄ and Σ of the gradients with s̄. small: 1 for a mode with small Λτ, else 0. MANY: there are several channels;
-// SMALL: some mode may be small.
+// SMALL_MODES: some mode may be small.
 template <bool ZOH, bool MANY, bool SMALL_MODES>
 DEV void advance(c32& x, c32& s, c32& of_c, c32& q, const c32 (&e)[SPAN], const float (&u)[SPAN], const float (&gaps)[SPAN],
                  const float (&out)[SPAN], const c32 (&o)[SPAN], float small) {
