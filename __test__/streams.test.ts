@@ -281,6 +281,61 @@ test('a push during a tick waits from when it came, not from when the tick has e
   model.dispose()
 })
 
+test('many streams are computed part by part, each as it would be alone; what comes meanwhile is not forgotten', async (t) => {
+  const model = await create({ threads: 1 })
+  // With one thread a part has 128 slots, at the least half of them waiting.
+  const slots = 300
+  using streams = model.streams({ slots })
+  const live = Array.from({ length: slots }, () => streams.open())
+  const inputs = live.map((_, i) => [frame(1 + (i % 3), i), frame(2, 1000 + i)] as const)
+  const order: number[] = []
+  const pushed = live.map(async (stream, i) => {
+    const first = await stream.push(inputs[i]![0])
+    order.push(i)
+    // Streams of the first part push again while the others are computed.
+    return [first, await stream.push(inputs[i]![1])] as const
+  })
+  // One fails, and one ends, in the middle of it.
+  const wrong = live[200]!.push({ data: new Float32Array([NaN, 1]), shape: [1, 2] })
+  await t.throwsAsync(wrong, { code: 'ERR_S4_NONFINITE' })
+  for (const [i, outputs] of (await Promise.all(pushed)).entries()) {
+    const own = model.stream()
+    for (const [k, y] of outputs.entries())
+      near(t, y.data, own.push(sequence(inputs[i]![k]!)).data, `stream ${i}, push ${k}`)
+    own.dispose()
+    t.is(live[i]!.position, inputs[i]![0].shape[0]! + 2)
+    t.is(live[i]!.waiting, 0)
+  }
+  t.is(order.length, slots)
+  t.true(order.indexOf(0) < order.indexOf(299))
+  model.dispose()
+})
+
+test('a stream that ends while another part is computed frees its slot for another', async (t) => {
+  const model = await create({ threads: 1 })
+  using streams = model.streams({ slots: 300 })
+  const live = Array.from({ length: 300 }, () => streams.open())
+  const x = frame(3, 5)
+  const pushed = live.map((stream, i) =>
+    stream.push(x).then(
+      (y) => {
+        // The first part's outputs are given while the second, with slot 130, is computed; slot 290 is in the third.
+        if (i === 0) for (const ended of [130, 290]) live[ended]!.dispose()
+        return y.data
+      },
+      (error: { code: string }) => error.code,
+    ),
+  )
+  const results = await Promise.all(pushed)
+  t.is(results[290], 'ERR_S4_DISPOSED')
+  const own = model.stream().push(sequence(x)).data
+  for (const i of [0, 130, 289, 299]) near(t, results[i] as Float32Array, own, `stream ${i}`)
+  for (let i = 0; i < 2; i++)
+    near(t, (await streams.open().push(x)).data, own, 'a new stream in a freed slot')
+  t.is(streams.size, 300)
+  model.dispose()
+})
+
 test('streams go on between predictions and within a training', async (t) => {
   const model = await create()
   using streams = model.streams({ slots: 2 })

@@ -25,6 +25,8 @@ export interface StreamsOptions extends StreamTimeOptions {
 /** What {@link ModelStreams} is made of: the checked options and the sizes of the model. */
 export interface StreamsSetup {
   readonly slots: number
+  /** Slots whose pushes go to the addon at a time, where more wait. */
+  readonly slotsOfPush: number
   readonly tickMilliseconds: number
   readonly tickSteps: number
   readonly maxWaiting: number
@@ -41,6 +43,12 @@ interface Pushing {
   readonly stream: LiveStream
   readonly slot: number
   readonly pushes: readonly WaitingPush[]
+}
+
+/** What the addon has computed: the time steps of each stream, and their outputs. */
+interface Computed {
+  readonly lens: Uint32Array
+  readonly results: SlotResults
 }
 
 /** Frees the native states of streams that were garbage-collected without being disposed. */
@@ -226,33 +234,82 @@ export class ModelStreams {
   }
 
   async #ticks(): Promise<number> {
-    let steps = 0
-    do steps += await this.#tick()
-    while ([...this.#open.values()].some((stream) => stream.isRetrying))
+    let steps = await this.#tick()
+    while ([...this.#open.values()].some((stream) => stream.isRetrying)) {
+      // Whoever waits for outputs that are there goes on first: the model is not busy meanwhile.
+      await new Promise((resolve) => setImmediate(resolve))
+      steps += await this.#tick()
+    }
     return steps
   }
 
-  /** What waits now; gives the number of time steps that were computed. */
+  /**
+   * What waits; gives the number of time steps that were computed. Streams whose slots are neighbours go to the addon together, as many as
+   * keep it busy, and the next ones take what waits by then: so none waits until all the others have been computed. While a part is
+   * computed the outputs of the part before are given to their streams.
+   */
   async #tick(): Promise<number> {
     const since = this.#waitingSince
     this.#waitingSince = undefined
-    const pushing: Pushing[] = []
-    const calls: { stream: LiveStream; slot: number; call: WaitingCall }[] = []
-    for (const [slot, stream] of this.#open) {
-      const taken = stream.takeForTick()
-      if (taken === undefined) continue
-      this.#inTick.add(slot)
-      if ('call' in taken) calls.push({ stream, slot, call: taken.call })
-      else pushing.push({ stream, slot, pushes: taken.pushes })
+    const open = [...this.#open].sort(([a], [b]) => a - b)
+    let [at, steps, leavesSome] = [0, 0, false]
+    let deliver = () => 0
+    while (at < open.length) {
+      const pushing: Pushing[] = []
+      const calls: { stream: LiveStream; slot: number; call: WaitingCall }[] = []
+      for (; at < open.length; at++) {
+        const [slot, stream] = open[at] as (typeof open)[number]
+        if (this.#endsPart(pushing, slot)) break
+        const taken = stream.takeForTick()
+        if (taken === undefined) continue
+        leavesSome ||= !stream.isIdle
+        this.#inTick.add(slot)
+        if ('call' in taken) calls.push({ stream, slot, call: taken.call })
+        else pushing.push({ stream, slot, pushes: taken.pushes })
+      }
+      for (const { stream, slot, call } of calls) await this.#answer(stream, slot, call)
+      const computing = pushing.length > 0 ? this.#compute(pushing) : undefined
+      steps += deliver()
+      deliver = await this.#delivery(pushing, calls, computing)
     }
+    steps += deliver()
     // What a tick leaves has waited as long as before.
-    if ([...this.#open.values()].some((stream) => !stream.isIdle)) this.#waitingSince = since
-    for (const { stream, slot, call } of calls) await this.#answer(stream, slot, call)
-    const steps = pushing.length === 0 ? 0 : await this.#push(pushing)
-    this.#inTick.clear()
-    for (const slot of this.#leaving) this.#release(slot)
-    this.#leaving.clear()
+    if (leavesSome) this.#waitingSince = since
     return steps
+  }
+
+  /** Whether `pushing` goes to the addon before `slot` is looked at: at borders of its groups, where it has enough to do. */
+  #endsPart(pushing: readonly Pushing[], slot: number): boolean {
+    const { slotsOfPush } = this.#setup
+    const part = (of: number) => Math.floor(of / slotsOfPush)
+    return pushing.length >= slotsOfPush / 2 && part((pushing[0] as Pushing).slot) !== part(slot)
+  }
+
+  /** Waits until pushes have been computed; what is given then hands their outputs to their streams, and frees the slots of those that have ended. */
+  async #delivery(
+    pushing: readonly Pushing[],
+    calls: readonly { slot: number }[],
+    computing: Promise<Computed> | undefined,
+  ): Promise<() => number> {
+    let give = () => 0
+    try {
+      const computed = await computing
+      if (computed) give = () => this.#give(pushing, computed.lens, computed.results)
+    } catch (error) {
+      // Not one push's fault: the model was disposed, or the device is lost.
+      give = () => {
+        for (const { stream, pushes } of pushing) stream.refuse(pushes, error)
+        return 0
+      }
+    }
+    return () => {
+      const steps = give()
+      for (const { slot } of [...pushing, ...calls]) {
+        this.#inTick.delete(slot)
+        if (this.#leaving.delete(slot)) this.#release(slot)
+      }
+      return steps
+    }
   }
 
   /** Makes one call of a stream. */
@@ -272,34 +329,27 @@ export class ModelStreams {
     }
   }
 
-  /** Computes pushes, and gives their outputs to their streams. */
-  async #push(pushing: readonly Pushing[]): Promise<number> {
-    try {
-      const { lens, results } = await this.#compute(pushing)
-      const failures = new Map(
-        results.failed.map((i, k) => [i, fromNative(new Error(results.messages[k]))] as const),
-      )
-      let [begin, computed] = [0, 0]
-      for (const [i, { stream, pushes }] of pushing.entries()) {
-        const len = lens[i] as number
-        const failure = failures.get(i)
-        if (failure === undefined) {
-          stream.succeed(pushes, this.#outputsOf(pushes, results.outputs, begin))
-          computed += len
-        } else if (pushes.length > 1) stream.tryAlone(pushes)
-        else stream.refuse(pushes, failure)
-        begin += len
-      }
-      return computed
-    } catch (error) {
-      // Not one push's fault: the model was disposed, or the device is lost.
-      for (const { stream, pushes } of pushing) stream.refuse(pushes, error)
-      return 0
+  /** Gives the outputs of pushes to their streams; gives the number of time steps that were computed. */
+  #give(pushing: readonly Pushing[], lens: Uint32Array, results: SlotResults): number {
+    const failures = new Map(
+      results.failed.map((i, k) => [i, fromNative(new Error(results.messages[k]))] as const),
+    )
+    let [begin, computed] = [0, 0]
+    for (const [i, { stream, pushes }] of pushing.entries()) {
+      const len = lens[i] as number
+      const failure = failures.get(i)
+      if (failure === undefined) {
+        stream.succeed(pushes, this.#outputsOf(pushes, results.outputs, begin))
+        computed += len
+      } else if (pushes.length > 1) stream.tryAlone(pushes)
+      else stream.refuse(pushes, failure)
+      begin += len
     }
+    return computed
   }
 
   /** A call of the addon, which zeroes the states of slots whose streams have ended before it pushes. */
-  async #compute(pushing: readonly Pushing[]): Promise<{ lens: Uint32Array; results: SlotResults }> {
+  async #compute(pushing: readonly Pushing[]): Promise<Computed> {
     const call = joined(pushing, this.#setup.input, this.#link.dtype)
     const zero = Uint32Array.from(this.#used)
     this.#used.clear()

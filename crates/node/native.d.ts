@@ -163,8 +163,8 @@ export declare class NativeModel {
    * safetensors file.
    */
   toOfficial(original: string, config?: string | undefined | null): Promise<Uint8Array>
-  /** Makes streams in `slots` slots, all from zero states; gives their number. */
-  slotsOpen(slots: number, rate: number): number
+  /** Makes streams in `slots` slots, all from zero states. */
+  slotsOpen(slots: number, rate: number): OpenSlots
   /** Zeroes the states of the slots `zero`, then pushes the next time steps of some slots, on the handle's own thread. */
   slotsPush(id: number, zero: Uint32Array, x: Data, slots: Uint32Array, lens: Uint32Array, timed: Uint8Array, intervals?: Data | undefined | null): Promise<SlotResults>
   /**
@@ -613,6 +613,14 @@ export interface OpenedAdam {
   id: number
   /** Of each group, whether it names a parameter here. */
   usedGroups: Array<boolean>
+}
+
+/** Streams in slots that have been made. */
+export interface OpenSlots {
+  /** The number that names them. */
+  id: number
+  /** How many slots one push should be given at most, where more of them wait. */
+  ofPush: number
 }
 
 /** Name, shape and group of a parameter. */

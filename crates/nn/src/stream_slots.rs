@@ -69,6 +69,15 @@ impl<B: Backend> StreamSlots<B> {
         self.positions.len()
     }
 
+    /// How many slots one push should be given at most, where more of them wait: as many as all threads of the host are busy with, so that
+    /// those that are computed first need not wait for the others. `None` where more are always quicker.
+    pub fn slots_of_push(&self) -> Option<usize> {
+        match self.be.handles_of_threads().len() {
+            0 => None,
+            threads => Some(2 * threads * GROUP),
+        }
+    }
+
     /// Time steps of a slot so far.
     pub fn position(&self, slot: usize) -> Result<u64> {
         self.check_slot("LiveStream.position", slot)?;

@@ -5,7 +5,7 @@ use crate::{
     buffer::{Data, Real},
     error::disposed_error,
     generate_call::OwnedGenerateCall,
-    objects::{CopiedBatch, Forward, OwnedCall, SlotResults, TrainState, reals_or_integers},
+    objects::{CopiedBatch, Forward, OpenSlots, OwnedCall, SlotResults, TrainState, reals_or_integers},
     param_ops::{HoldsModule, ParamOps},
     process_exit::{StillThere, end_at_exit, wait_at_exit},
     table::NumberedTable,
@@ -58,7 +58,7 @@ pub(crate) trait ModelOps: ParamOps {
     fn stream_position(&self, id: u32) -> Result<u64>;
     fn stream_close(&mut self, id: u32);
 
-    fn slots_open(&mut self, slots: usize, rate: f64) -> Result<u32>;
+    fn slots_open(&mut self, slots: usize, rate: f64) -> Result<OpenSlots>;
     fn slots_push(
         &mut self,
         id: u32,
@@ -272,8 +272,10 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
         self.streams.remove(id);
     }
 
-    fn slots_open(&mut self, slots: usize, rate: f64) -> Result<u32> {
-        Ok(self.slots.insert(self.session.model().stream_slots(slots, rate)?))
+    fn slots_open(&mut self, slots: usize, rate: f64) -> Result<OpenSlots> {
+        let slots = self.session.model().stream_slots(slots, rate)?;
+        let of_push = slots.slots_of_push().unwrap_or_else(|| slots.slots());
+        Ok(OpenSlots { id: self.slots.insert(slots), of_push: of_push as u32 })
     }
     fn slots_push(
         &mut self,

@@ -191,6 +191,15 @@ pub struct Forward {
     pub state: Option<Data>,
 }
 
+/// Streams in slots that have been made.
+#[napi(object, object_from_js = false)]
+pub struct OpenSlots {
+    /// The number that names them.
+    pub id: u32,
+    /// How many slots one push should be given at most, where more of them wait.
+    pub of_push: u32,
+}
+
 /// What a push of slots gives.
 #[napi(object, object_from_js = false)]
 pub struct SlotResults {

@@ -5,6 +5,7 @@ use crate::{
     error::{to_js, to_js_result},
     model::NativeModel,
     model_ops::BoxedModel,
+    objects::OpenSlots,
     worker::live_state,
 };
 use napi::{
@@ -32,9 +33,9 @@ fn pushes_of(slots: &Uint32Array, lens: &Uint32Array, timed: &Uint8Array) -> Res
 
 #[napi]
 impl NativeModel {
-    /// Makes streams in `slots` slots, all from zero states; gives their number.
+    /// Makes streams in `slots` slots, all from zero states.
     #[napi]
-    pub fn slots_open(&self, slots: u32, rate: f64) -> napi::Result<u32> {
+    pub fn slots_open(&self, slots: u32, rate: f64) -> napi::Result<OpenSlots> {
         to_js_result(|| self.worker.call(move |m| m.slots_open(slots as usize, rate)))
     }
     /// Zeroes the states of the slots `zero`, then pushes the next time steps of some slots, on the handle's own thread.
