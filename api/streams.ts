@@ -251,7 +251,7 @@ export class ModelStreams {
   async #tick(): Promise<number> {
     const since = this.#waitingSince
     this.#waitingSince = undefined
-    const open = [...this.#open].sort(([a], [b]) => a - b)
+    const open = [...this.#open].toSorted(([a], [b]) => a - b)
     let [at, steps, leavesSome] = [0, 0, false]
     let deliver = () => 0
     while (at < open.length) {
