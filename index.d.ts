@@ -1019,7 +1019,8 @@ interface StreamsOptions extends StreamTimeOptions {
 }
 /**
  * Many live streams of one model, which come and go at any time and are computed together: what they push is gathered, and
- * computed in ticks off the event loop. Each gives what it would give alone.
+ * computed in ticks off the event loop. Each gives what it would give alone. Beside a tick, as beside any call that runs off the event loop,
+ * a synchronous call of the model is refused (`ERR_S4_BUSY`): of many streams, some have their outputs before the tick has ended.
  *
  * @example
  * const streams = model.streams({ slots: 1000 })
@@ -1038,7 +1039,7 @@ declare class ModelStreams {
     get size(): number;
     /** Opens a stream with zero states. `ERR_S4_BUSY` where all slots are taken. */
     open(): LiveStream;
-    /** Computes what waits now, after the tick under way; gives the number of time steps. */
+    /** Computes what waits, after the tick under way; gives the number of time steps. */
     tick(): Promise<number>;
     /** Ends all streams and frees their native states, after the calls under way. A second call does nothing. */
     dispose(): void;

@@ -281,40 +281,45 @@ test('a push during a tick waits from when it came, not from when the tick has e
   model.dispose()
 })
 
-test('many streams are computed part by part, each as it would be alone; what comes meanwhile is not forgotten', async (t) => {
-  const model = await create({ threads: 1 })
-  // With one thread a part has 128 slots, at the least half of them waiting.
-  const slots = 300
-  using streams = model.streams({ slots })
-  const live = Array.from({ length: slots }, () => streams.open())
+/** 300 live streams on one thread of a CPU, where a part of a tick has 128 slots. */
+async function inParts(options: { tickMilliseconds?: number } = {}) {
+  const model = await create({ device: 'cpu', threads: 1 })
+  const streams = model.streams({ slots: 300, ...options })
+  return { model, streams, live: Array.from({ length: 300 }, () => streams.open()) }
+}
+
+test('many streams are computed part by part, each as it would be alone, with what comes meanwhile', async (t) => {
+  const { model, live } = await inParts()
   const inputs = live.map((_, i) => [frame(1 + (i % 3), i), frame(2, 1000 + i)] as const)
-  const order: number[] = []
+  const order: string[] = []
+  let late: Promise<unknown> | undefined
   const pushed = live.map(async (stream, i) => {
     const first = await stream.push(inputs[i]![0])
-    order.push(i)
-    // Streams of the first part push again while the others are computed.
-    return [first, await stream.push(inputs[i]![1])] as const
+    // The last part has not been taken yet when the first part's outputs are there.
+    if (i === 0) late = live[299]!.push(frame(1, 7)).then(() => order.push('299, late'))
+    const second = await stream.push(inputs[i]![1])
+    if (i === 0) order.push('0, second')
+    return [first, second] as const
   })
-  // One fails, and one ends, in the middle of it.
   const wrong = live[200]!.push({ data: new Float32Array([NaN, 1]), shape: [1, 2] })
   await t.throwsAsync(wrong, { code: 'ERR_S4_NONFINITE' })
-  for (const [i, outputs] of (await Promise.all(pushed)).entries()) {
+  const outputs = await Promise.all(pushed)
+  await late
+  t.deepEqual(order, ['299, late', '0, second'])
+  for (const [i, [first, second]] of outputs.entries()) {
     const own = model.stream()
-    for (const [k, y] of outputs.entries())
-      near(t, y.data, own.push(sequence(inputs[i]![k]!)).data, `stream ${i}, push ${k}`)
-    own.dispose()
-    t.is(live[i]!.position, inputs[i]![0].shape[0]! + 2)
+    near(t, first.data, own.push(sequence(inputs[i]![0])).data, `stream ${i}, first`)
+    if (i === 299) own.push(sequence(frame(1, 7)))
+    near(t, second.data, own.push(sequence(inputs[i]![1])).data, `stream ${i}, second`)
+    t.is(live[i]!.position, own.position)
     t.is(live[i]!.waiting, 0)
+    own.dispose()
   }
-  t.is(order.length, slots)
-  t.true(order.indexOf(0) < order.indexOf(299))
   model.dispose()
 })
 
 test('a stream that ends while another part is computed frees its slot for another', async (t) => {
-  const model = await create({ threads: 1 })
-  using streams = model.streams({ slots: 300 })
-  const live = Array.from({ length: 300 }, () => streams.open())
+  const { model, streams, live } = await inParts()
   const x = frame(3, 5)
   const pushed = live.map((stream, i) =>
     stream.push(x).then(
@@ -333,6 +338,19 @@ test('a stream that ends while another part is computed frees its slot for anoth
   for (let i = 0; i < 2; i++)
     near(t, (await streams.open().push(x)).data, own, 'a new stream in a freed slot')
   t.is(streams.size, 300)
+  model.dispose()
+})
+
+test('a push waits its time, also after one that came during a tick and was computed with it', async (t) => {
+  const tickMilliseconds = 300
+  const { model, live } = await inParts({ tickMilliseconds })
+  const pushed = live.map((stream) => stream.push(frame(1, 1)))
+  const late = pushed[0]!.then(() => live[299]!.push(frame(1, 2)))
+  await Promise.all([...pushed, late])
+  await sleep(1.5 * tickMilliseconds)
+  const start = performance.now()
+  await live[5]!.push(frame(1, 3))
+  t.true(performance.now() - start >= tickMilliseconds - 10, `${performance.now() - start} ms`)
   model.dispose()
 })
 

@@ -25,6 +25,8 @@ export interface WaitingPush {
   /** The push as it waited, where intervals between times were added when it was to be computed. */
   readonly untimed?: WaitingPush
   readonly time: Float64Array | undefined
+  /** When it has come, as `performance.now()` has it. */
+  readonly since: number
   /** Whether it is computed apart from the stream's other pushes, since they have failed together. */
   alone: boolean
   readonly resolve: (outputs: StreamedTensor) => void
@@ -34,6 +36,8 @@ export interface WaitingPush {
 /** A call that reads or changes the state of a live stream, in its place among the pushes. */
 export interface WaitingCall {
   readonly kind: 'save' | 'restore' | 'reset'
+  /** When it has come, as `performance.now()` has it. */
+  readonly since: number
   /** What is restored. */
   readonly state?: Uint8Array
   readonly resolve: (saved?: Uint8Array) => void
@@ -129,7 +133,16 @@ export class LiveStream {
     this.#waiting += len
     this.#pushed = lastTime(time, len, usual, this.#pushed)
     return new Promise((resolve, reject) => {
-      this.#queue.push({ data, len, intervals, time, alone: false, resolve, reject })
+      this.#queue.push({
+        data,
+        len,
+        intervals,
+        time,
+        since: performance.now(),
+        alone: false,
+        resolve,
+        reject,
+      })
       this.#streams.wake()
     })
   }
@@ -174,7 +187,7 @@ export class LiveStream {
   #call(kind: WaitingCall['kind'], state?: Uint8Array): Promise<Uint8Array | undefined> {
     if (kind !== 'save') this.#pushed = undefined
     return new Promise((resolve, reject) => {
-      this.#queue.push({ kind, ...(state && { state }), resolve, reject })
+      this.#queue.push({ kind, since: performance.now(), ...(state && { state }), resolve, reject })
       this.#streams.wake()
     })
   }
@@ -225,6 +238,11 @@ export class LiveStream {
   /** @internal Whether nothing waits. */
   get isIdle(): boolean {
     return this.#queue.length === 0
+  }
+
+  /** @internal When the first of what waits has come. */
+  get waitingSince(): number | undefined {
+    return this.#queue[0]?.since
   }
 
   /** @internal Whether pushes wait that have failed together, and are now computed one by one. */

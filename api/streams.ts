@@ -63,7 +63,8 @@ const setups = new WeakSet<StreamsSetup>()
 
 /**
  * Many live streams of one model, which come and go at any time and are computed together: what they push is gathered, and
- * computed in ticks off the event loop. Each gives what it would give alone.
+ * computed in ticks off the event loop. Each gives what it would give alone. Beside a tick, as beside any call that runs off the event loop,
+ * a synchronous call of the model is refused (`ERR_S4_BUSY`): of many streams, some have their outputs before the tick has ended.
  *
  * @example
  * const streams = model.streams({ slots: 1000 })
@@ -84,12 +85,10 @@ export class ModelStreams {
   readonly #free: number[]
   /** Slots whose states are to be zeroed by the next call of the addon. */
   readonly #used = new Set<number>()
-  /** Slots that the tick under way computes; and those of them whose streams have ended meanwhile. */
+  /** Slots that the tick under way has taken and not ended with; and those of them whose streams have ended meanwhile. */
   readonly #inTick = new Set<number>()
   readonly #leaving = new Set<number>()
   #timer: NodeJS.Timeout | NodeJS.Immediate | undefined
-  /** When the first of what waits now has come, as `performance.now()` has it. */
-  #waitingSince: number | undefined
   #isTicking = false
   /** Ends with the tick under way. */
   #tickEnd: Promise<number> = Promise.resolve(0)
@@ -151,7 +150,7 @@ export class ModelStreams {
     return stream
   }
 
-  /** Computes what waits now, after the tick under way; gives the number of time steps. */
+  /** Computes what waits, after the tick under way; gives the number of time steps. */
   async tick(): Promise<number> {
     this.#checkLive('tick')
     while (this.#isTicking) await this.#tickEnd
@@ -176,7 +175,7 @@ export class ModelStreams {
     this.dispose()
   }
 
-  /** A stream has ended: its slot is free when the tick under way has ended, and its states are zeroed before they are used. */
+  /** A stream has ended: its slot is free when its part of a tick has ended, and its states are zeroed before they are used. */
   #leave(slot: number): void {
     if (this.#disposed) return
     this.#open.delete(slot)
@@ -192,21 +191,24 @@ export class ModelStreams {
 
   /** Sees to it that a tick comes. */
   #wake(): void {
-    const { tickMilliseconds, tickSteps } = this.#setup
-    // A push that comes during a tick waits from then on, not from the tick's end.
-    if (tickMilliseconds > 0) this.#waitingSince ??= performance.now()
     if (this.#isTicking || this.#disposed) return
+    const { tickMilliseconds, tickSteps } = this.#setup
     if (tickSteps !== Infinity && this.#waitingSteps() >= tickSteps) this.#unschedule()
     else if (this.#timer !== undefined) return
     const run = () => {
       this.#timer = undefined
       void this.#run()
     }
-    const left = tickMilliseconds - (performance.now() - (this.#waitingSince ?? 0))
-    this.#timer =
-      tickMilliseconds === 0 || left <= 0 || this.#waitingSteps() >= tickSteps
-        ? setImmediate(run)
-        : setTimeout(run, left)
+    // What came during a tick has waited from then on, not from the tick's end.
+    const left = tickMilliseconds === 0 ? 0 : tickMilliseconds - (performance.now() - this.#waitingSince())
+    this.#timer = left <= 0 || this.#waitingSteps() >= tickSteps ? setImmediate(run) : setTimeout(run, left)
+  }
+
+  /** When the first of what waits has come. */
+  #waitingSince(): number {
+    let since = Infinity
+    for (const stream of this.#open.values()) since = Math.min(since, stream.waitingSince ?? Infinity)
+    return since
   }
 
   #waitingSteps(): number {
@@ -236,7 +238,7 @@ export class ModelStreams {
   async #ticks(): Promise<number> {
     let steps = await this.#tick()
     while ([...this.#open.values()].some((stream) => stream.isRetrying)) {
-      // Whoever waits for outputs that are there goes on first: the model is not busy meanwhile.
+      // Whoever waits for outputs that are there goes on first.
       await new Promise((resolve) => setImmediate(resolve))
       steps += await this.#tick()
     }
@@ -249,10 +251,8 @@ export class ModelStreams {
    * computed the outputs of the part before are given to their streams.
    */
   async #tick(): Promise<number> {
-    const since = this.#waitingSince
-    this.#waitingSince = undefined
     const open = [...this.#open].toSorted(([a], [b]) => a - b)
-    let [at, steps, leavesSome] = [0, 0, false]
+    let [at, steps] = [0, 0]
     let deliver = () => 0
     while (at < open.length) {
       const pushing: Pushing[] = []
@@ -262,33 +262,36 @@ export class ModelStreams {
         if (this.#endsPart(pushing, slot)) break
         const taken = stream.takeForTick()
         if (taken === undefined) continue
-        leavesSome ||= !stream.isIdle
         this.#inTick.add(slot)
         if ('call' in taken) calls.push({ stream, slot, call: taken.call })
         else pushing.push({ stream, slot, pushes: taken.pushes })
       }
-      for (const { stream, slot, call } of calls) await this.#answer(stream, slot, call)
       const computing = pushing.length > 0 ? this.#compute(pushing) : undefined
       steps += deliver()
-      deliver = await this.#delivery(pushing, calls, computing)
+      deliver = await this.#delivery(pushing, computing)
+      if (calls.length === 0) continue
+      // Nobody waits for outputs that are there while the calls are answered.
+      steps += deliver()
+      deliver = () => 0
+      for (const { stream, slot, call } of calls) {
+        await this.#answer(stream, slot, call)
+        this.#endOf(slot)
+      }
     }
-    steps += deliver()
-    // What a tick leaves has waited as long as before.
-    if (leavesSome) this.#waitingSince = since
-    return steps
+    return steps + deliver()
   }
 
   /** Whether `pushing` goes to the addon before `slot` is looked at: at borders of its groups, where it has enough to do. */
   #endsPart(pushing: readonly Pushing[], slot: number): boolean {
     const { slotsOfPush } = this.#setup
+    const last = pushing.at(-1)
     const part = (of: number) => Math.floor(of / slotsOfPush)
-    return pushing.length >= slotsOfPush / 2 && part((pushing[0] as Pushing).slot) !== part(slot)
+    return last !== undefined && pushing.length >= slotsOfPush / 2 && part(last.slot) !== part(slot)
   }
 
   /** Waits until pushes have been computed; what is given then hands their outputs to their streams, and frees the slots of those that have ended. */
   async #delivery(
     pushing: readonly Pushing[],
-    calls: readonly { slot: number }[],
     computing: Promise<Computed> | undefined,
   ): Promise<() => number> {
     let give = () => 0
@@ -304,12 +307,15 @@ export class ModelStreams {
     }
     return () => {
       const steps = give()
-      for (const { slot } of [...pushing, ...calls]) {
-        this.#inTick.delete(slot)
-        if (this.#leaving.delete(slot)) this.#release(slot)
-      }
+      for (const { slot } of pushing) this.#endOf(slot)
       return steps
     }
+  }
+
+  /** A slot's part of the tick has ended: another stream may have it, if its own has ended meanwhile. */
+  #endOf(slot: number): void {
+    this.#inTick.delete(slot)
+    if (this.#leaving.delete(slot)) this.#release(slot)
   }
 
   /** Makes one call of a stream. */
@@ -339,8 +345,13 @@ export class ModelStreams {
       const len = lens[i] as number
       const failure = failures.get(i)
       if (failure === undefined) {
-        stream.succeed(pushes, this.#outputsOf(pushes, results.outputs, begin))
-        computed += len
+        try {
+          stream.succeed(pushes, this.#outputsOf(pushes, results.outputs, begin))
+          computed += len
+        } catch (error) {
+          // No memory for its outputs.
+          stream.refuse(pushes, error)
+        }
       } else if (pushes.length > 1) stream.tryAlone(pushes)
       else stream.refuse(pushes, failure)
       begin += len
@@ -370,14 +381,15 @@ export class ModelStreams {
     let step = begin
     return pushes.map(({ len }) => {
       const shape = [len, output] as const
-      const data = outputs.slice(step * output, (step + len) * output)
+      const cut = () => outputs.slice(step * output, (step + len) * output)
+      const data = allocated('LiveStream.push', 'a result', len * output * outputs.BYTES_PER_ELEMENT, cut)
       step += len
       return tensor(data, shape)
     })
   }
 }
 
-/** The arrays of a tick: those of all streams, one after the other. */
+/** The arrays of a part of a tick: those of its streams, one after the other. */
 function joined(
   taken: readonly Pushing[],
   input: number | undefined,
