@@ -241,7 +241,7 @@ pub trait SsmOps: Memory {
     }
 
     /// Begins what the pass to come needs of the parameters alone, where the device can do that beside other work. Nothing need follow it,
-    /// and the pass gives the same results with it and without. To prepare a forward gives up what the plan keeps for the backward of the
+    /// and the pass gives the same results with it and without; a pass that is recorded for replays is not prepared. To prepare a forward gives up what the plan keeps for the backward of the
     /// one before, which then computes it again.
     fn ssm_prepare(&self, args: SsmPrepare<'_, Self>, plan: &mut Self::SsmPlan) -> Result<()> {
         args.check(self, &args.call.spec)?;

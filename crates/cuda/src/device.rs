@@ -28,7 +28,7 @@ pub struct Options {
 /// the host about what the device gains.
 const LARGE_ENOUGH: usize = 4 << 20;
 
-/// One GPU with one queue. Clones share it; all work of a `Cuda` and its clones runs in order.
+/// One GPU with one queue. Clones share it; all work of a `Cuda` and its clones has the results of one order.
 #[derive(Clone)]
 pub struct Cuda {
     inner: Arc<Inner>,

@@ -37,13 +37,18 @@ use s4_backend::{Scalar, SsmSpec};
 
 /// Sequences that go through a head together at the most.
 const MOST_SEQUENCES: usize = 36;
-/// Sequences that go through a head together, so that their rows and the head's constants stay in L1; a multiple of the rows of a tile.
+/// Sequences that go through a head together, so that their rows and the head's constants stay in L1; a multiple of the rows of most tiles.
 fn sequences_together(level: Level) -> usize {
     if level == Level::Avx512 { 32 } else { MOST_SEQUENCES }
 }
 
 /// Numbers of the states of a sequence in a task that are gathered before they are written.
 const MOST_STATES: usize = HEADS * 128;
+
+/// Tiles that both products of a block of a head take for so many sequences, about.
+fn tiles_of_head(level: Level, sequences: usize) -> usize {
+    2 * sequences.div_ceil(if level == Level::Avx512 { 8 } else { 6 })
+}
 
 /// The constants of all heads of a layer.
 #[derive(Default)]
@@ -213,26 +218,33 @@ impl<'a, T: Scalar> ConstantsAhead<'a, T> {
     }
 
     fn ask(&mut self) {
-        if self.now.is_empty() && !self.then.is_empty() {
-            let (part, rest) = self.then.split_at(self.part);
-            (self.now, self.then) = (&part[self.unused..], rest);
+        let mut numbers = self.numbers;
+        while numbers > 0 {
+            if self.now.is_empty() {
+                let Some((part, rest)) = self.then.split_at_checked(self.part) else { return };
+                (self.now, self.then) = (&part[self.unused..], rest);
+            }
+            let (now, later) = self.now.split_at(numbers.min(self.now.len()));
+            prefetch_far(now);
+            (self.now, numbers) = (later, numbers - now.len());
         }
-        let (now, later) = self.now.split_at(self.numbers.min(self.now.len()));
-        prefetch_far(now);
-        self.now = later;
     }
 }
 
 impl<'a, T: Scalar> Ahead<'a, T> {
-    /// What is read for some sequences and some heads, while others take `len` time steps.
-    fn new(steps: &'a BlockedSteps<'a, T>, (sequences, head): (&'a [[usize; 3]], usize), len: usize) -> Self {
+    /// What is read for some sequences and some heads, while others, about as many, take `len` time steps.
+    fn new(
+        level: Level,
+        steps: &'a BlockedSteps<'a, T>,
+        (sequences, head): (&'a [[usize; 3]], usize),
+        len: usize,
+    ) -> Self {
         let SsmSpec { heads, state, .. } = *steps.spec;
         let count = HEADS.min(heads.saturating_sub(head));
         let states = count * state;
         let sequences = if count == 0 { &[] } else { sequences };
         let lines = sequences.len() * states.div_ceil(line::<T>());
-        // A block of a head takes two tiles for four to eight sequences, at the least.
-        let tiles = len.div_ceil(BLOCK) * HEADS * sequences.len().div_ceil(3);
+        let tiles = len.div_ceil(BLOCK) * HEADS * tiles_of_head(level, sequences.len());
         let lines = lines.div_ceil(tiles.max(1));
         Ahead { steps, sequences, head, states, at: 0, lines, constants: ConstantsAhead::default() }
     }
@@ -289,7 +301,7 @@ impl<T: Scalar> BlockedSteps<'_, T> {
                     Some(next) => (*next, y.start()),
                     None => (&pushed[..together.min(pushed.len())], y.start() + HEADS),
                 };
-                let ahead = Ahead::new(self, next, sequences[0][2]);
+                let ahead = Ahead::new(be.level(), self, next, sequences[0][2]);
                 self.some(be.level(), sequences, (&mut y, &mut ends), ahead, &mut scratch);
             }
         });
@@ -325,8 +337,13 @@ impl<T: Scalar> BlockedSteps<'_, T> {
             });
             for (local, rows) in rows.chunks_exact_mut(stride).take(count).enumerate() {
                 let constants = self.blocks.head(h + local, &sizes);
-                // Each product goes by tiles of six to eight sequences.
-                ahead.expect(h + local + 1, &sizes, (2 * pushed.len().div_ceil(8), most));
+                let next = match local + 1 < count {
+                    true => h + local + 1,
+                    // The same heads again: the next block of time steps, or other sequences.
+                    false if first + BLOCK < longest => h,
+                    false => ahead.head,
+                };
+                ahead.expect(next, &sizes, (tiles_of_head(level, pushed.len()), most));
                 let ahead: &mut dyn FnMut() = &mut || ahead.ask();
                 step_tiles::outputs(level, &sizes, &constants, &mut rows[..], (pushed.len(), most), ahead);
                 // Sequences with equally many time steps: they stand side by side.

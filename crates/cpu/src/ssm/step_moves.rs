@@ -85,3 +85,53 @@ impl Moves {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Cpu,
+        linalg::{gemm::Tiles, simd::simd},
+    };
+    use s4_backend::random::Rng;
+
+    #[test]
+    fn vectors_move_what_the_plain_form_moves() {
+        let (be, mut rng) = (Cpu::<f32>::new(1).unwrap(), Rng::new(11, 0));
+        let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.normal() as f32).collect() };
+        let (heads, stride) = (11, 40);
+        let best = Level::detect();
+        for level in [Level::Avx2, Level::Avx512].into_iter().filter(|&level| level <= best) {
+            for count in [8, 3] {
+                let fast = Moves::new(level, count, stride);
+                assert_eq!(fast.eights.is_some(), count == 8);
+                let plain = Moves { eights: None, ..fast };
+                for len in 1..=BLOCK {
+                    for most in len..=BLOCK {
+                        let (u, before) = (draw(BLOCK * heads), draw(8 * stride));
+                        let moved = |moves: Moves| {
+                            let mut to = before.clone();
+                            simd!(level, _FMA => moves.put_inputs(&mut to, (&u, heads), [len, most]));
+                            to
+                        };
+                        for (a, b) in moved(fast).chunks(stride).zip(moved(plain).chunks(stride)).take(count)
+                        {
+                            assert_eq!(a[..most], b[..most], "{level:?}, {count} heads, {len} of {most}");
+                            assert_eq!(a[BLOCK..], b[BLOCK..], "behind the block");
+                        }
+                    }
+                    let from = draw(8 * stride);
+                    let moved = |moves: Moves| {
+                        let mut y = vec![0.5f32; (BLOCK + 2) * count];
+                        Tiles::new(&mut y, 1, BLOCK + 2, count, count).for_each(&be, |mut y| {
+                            simd!(level, _FMA => moves.take_outputs(&mut y, 1, &from, len));
+                        });
+                        y
+                    };
+                    assert_eq!(moved(fast), moved(plain), "{level:?}, {count} heads, {len} steps");
+                    assert_eq!(moved(fast)[count * (1 + len)..], vec![0.5; count * (BLOCK + 1 - len)][..]);
+                }
+            }
+        }
+    }
+}

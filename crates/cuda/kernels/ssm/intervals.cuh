@@ -122,18 +122,6 @@ DEV T transposed_sum(const T (&s)[8], int lane) {
   return sum + __shfl_xor_sync(~0u, sum, 16);
 }
 
-// Lane l gets the sum over the warp of s[l % 4].
-template <class T>
-DEV T transposed_sum(const T (&s)[4], int lane) {
-  bool high = lane & 2;
-  const T a = (high ? s[2] : s[0]) + __shfl_xor_sync(~0u, high ? s[0] : s[2], 2);
-  const T b = (high ? s[3] : s[1]) + __shfl_xor_sync(~0u, high ? s[1] : s[3], 2);
-  high = lane & 1;
-  T sum = (high ? b : a) + __shfl_xor_sync(~0u, high ? a : b, 1);
-  for (int k = 4; k < 32; k *= 2) sum += __shfl_xor_sync(~0u, sum, k);
-  return sum;
-}
-
 // Sums over the warp at all STEPS steps, of which a lane puts N at a time: then it takes the sum at the step `summed_step`. N steps
 // are `stride` numbers behind those before, N more than a multiple of 32, so that eight lanes of a read are in different banks.
 DEV int summed_step(int lane) { return 4 * (lane % 8) + lane / 16 * 2 + lane / 8 % 2; }

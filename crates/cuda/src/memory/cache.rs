@@ -3,7 +3,8 @@
 //! A buffer lives as long as a model, so each is an allocation of its own, and no memory is wasted. The scratch of
 //! operations is taken and returned in reverse order, in sizes that differ from operation to operation: its large blocks
 //! are cut from segments and joined again when they return, so that the memory of one operation's two blocks serves the
-//! next one's three. All work runs in order on one queue, so a returned block may be used again at once.
+//! next one's three. Work of the queue runs in order, so a returned block may be used again at once; one that work beside the queue uses
+//! comes back when the queue waits for that work (`allocator.rs`).
 
 use crate::driver::Span;
 use std::collections::BTreeMap;
