@@ -5,7 +5,8 @@
 # ablation_random and ablation_diagonal: three initialisations | digits, then each speaker left out | pixels: sequential, then permuted
 # MNIST | series: the twenty ETT settings | rates and rates_s4d: digits at several sampling rates | univariate: the ten univariate ETT
 # settings, small, on the CPU | image_ranks: as image, on several GPUs (RANKS) | scifar | pathx, and pathx_data before it: its PATHX_PICTURES pictures alone | density and density_peer: MNIST pixel by pixel, then the Transformer of benches/peers for as long |
-# language and language_peer: words (WikiText-2 where its pack is, else IMDB's reviews) | generation: tokens a second, beside the Transformer.
+# language and language_peer: words (WikiText-2 where its pack is, else IMDB's reviews) | generation: tokens a second, beside the Transformer |
+# precisions: reviews, 3,124 updates in 'highest' from three seeds, in 'high' and in 'bf16'; precisions_highest: the further two seeds alone, precisions_first: the others.
 # What they made comes to $OUT as tar files.
 # AHEAD: seconds of a later call on the same machine, over which pathfinder and listops draw their curves too; what one call leaves
 # unfinished the next one takes on, what is finished it leaves. IMAGE, SCIFAR, PATHX: further arguments of those runs. DENSITY_MORE: of the density run. DENSITY, LANGUAGE: seconds of those
@@ -169,6 +170,14 @@ peer() {
   timeout -k 5 $((most + 120)) "${PYTHON:-python3}" benches/peers/transformer.py "recipes/$recipe.json" --out "runs/$name-peer" --seconds "$most" \
     "$@" ${PEER:-} >>"logs/$name-peer.log" 2>&1 || echo "$name-peer: ended with $?"
 }
+# precision PRECISION SEED: whether learning suffers from it, against other seeds of 'highest'.
+precision() {
+  there acl
+  go "precision-$1-$2" lra-text-short $(($(left) - 10)) --set "model.precision=$1" --seed "$2" --set train.epochs=2 --set train.evaluateLast=1 --evaluate-every 1
+}
+precisions_first() { precision highest 1; precision high 1; precision bf16 1; }
+precisions_highest() { precision highest 2; precision highest 3; }
+precisions() { precisions_first; precisions_highest; }
 density() { there mnist; go density-mnist density-mnist-short "${DENSITY:-90}" --data mnist ${DENSITY_MORE:-}; cp runs/density-mnist/samples.png "$OUT/density-samples.png" || true; }
 density_peer() { there mnist; peer density-mnist density-mnist-short --data mnist; }
 # text_of_language: the recipe and the folder of the pack that is there.
