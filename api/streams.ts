@@ -25,7 +25,7 @@ export interface StreamsOptions extends StreamTimeOptions {
 /** What {@link ModelStreams} is made of: the checked options and the sizes of the model. */
 export interface StreamsSetup {
   readonly slots: number
-  /** Slots whose pushes go to the addon at a time, where more wait. */
+  /** About how many slots' pushes go to the addon at a time, where more wait. */
   readonly slotsOfPush: number
   readonly tickMilliseconds: number
   readonly tickSteps: number

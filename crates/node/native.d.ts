@@ -619,7 +619,7 @@ export interface OpenedAdam {
 export interface OpenSlots {
   /** The number that names them. */
   id: number
-  /** How many slots one push should be given at most, where more of them wait. */
+  /** About how many slots one push should be given, where more of them wait. */
   ofPush: number
 }
 

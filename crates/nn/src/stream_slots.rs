@@ -69,7 +69,7 @@ impl<B: Backend> StreamSlots<B> {
         self.positions.len()
     }
 
-    /// How many slots one push should be given at most, where more of them wait: as many as all threads of the host are busy with, so that
+    /// About how many slots one push should be given, where more of them wait: as many as all threads of the host are busy with, so that
     /// those that are computed first need not wait for the others. `None` where more are always quicker.
     pub fn slots_of_push(&self) -> Option<usize> {
         match self.be.handles_of_threads().len() {

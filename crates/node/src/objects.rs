@@ -196,7 +196,7 @@ pub struct Forward {
 pub struct OpenSlots {
     /// The number that names them.
     pub id: u32,
-    /// How many slots one push should be given at most, where more of them wait.
+    /// About how many slots one push should be given, where more of them wait.
     pub of_push: u32,
 }
 

@@ -9,7 +9,7 @@ use crate::{
     Level,
     linalg::gemm::{Mat, MatMut, gemm},
     linalg::math::fma,
-    linalg::simd::simd,
+    linalg::simd::{apart, simd},
 };
 use s4_backend::{Dtype, Scalar};
 
@@ -198,8 +198,7 @@ impl<'a, T, const M: usize> TileRowsOfA<'a, T, M> {
     fn new(a: &'a [T], lda: usize, k: usize) -> Self {
         let mut rows: [&[T]; M] = [&[]; M];
         for i in 0..M {
-            // The compiler would rather add the distance of two rows again for each number than keep where each begins.
-            rows[i] = &std::hint::black_box(&a[i * lda..])[..k];
+            rows[i] = &apart(&a[i * lda..])[..k];
         }
         TileRowsOfA(rows)
     }

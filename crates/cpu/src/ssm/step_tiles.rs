@@ -10,7 +10,7 @@ use crate::{
         gemm::{Mat, MatMut, gemm},
         math::fma,
         matvec_simd::{f32s, f32s_mut},
-        simd::simd,
+        simd::{apart, simd},
     },
 };
 use pulp::{Simd, WithSimd};
@@ -265,13 +265,6 @@ fn plain_advance<T: Scalar, const FMA: bool>(args: Rows<'_, T>) {
 #[inline(always)]
 fn many_registers<S: Simd>() -> bool {
     S::F32_LANES == 16
-}
-
-/// A row whose place the compiler knows nothing of, so that it keeps it in a register: it would rather add the distance of two rows again
-/// for each number that it reads.
-#[inline(always)]
-fn apart(row: &[f32]) -> &[f32] {
-    std::hint::black_box(row)
 }
 
 /// [`outputs`] in vectors.
