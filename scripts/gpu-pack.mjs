@@ -110,6 +110,7 @@ const list = [
     'benches',
     'data',
     'examples',
+    'recipes',
     'scripts',
     '__test__/fixtures',
   ]

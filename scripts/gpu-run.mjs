@@ -337,6 +337,14 @@ function fleet(seconds) {
   return own.run({ cores }, () => bench([['benches/node.mjs', 'fleet']], { S4_DEVICE: 'cpu' })(seconds))
 }
 
+/** A recipe that is killed, and told to end, within an epoch, goes on to the bits of an undisturbed run. */
+async function resumed(seconds) {
+  const args = ['--test', '--test-reporter=tap', '--test-name-pattern=killed', 'scripts/recipes.test.mjs']
+  const { text, ok } = await program(node, args, { seconds, extra: { S4_DEVICE: 'cuda' } })
+  const passed = Number(/^# pass (\d+)$/m.exec(text)?.[1] ?? 0)
+  return { ok: ok && passed === 1, text, passed, failures: ok ? [] : [text.slice(0, 2000)] }
+}
+
 /** What `generate` is timed with. */
 const generation = '--feed-forward 0 --contexts 1024,20000 --batches 1,256 --seconds 2'
 
@@ -350,6 +358,7 @@ const items = [
   ['verify-fft', verify('fft', 'highest'), 120],
   ['verify-cauchy', verify('cauchy', 'highest'), 120],
   ['start', start, 240],
+  ['resumed', resumed, 120],
   ['ava-compute_80', suite('compute_80'), 480],
   ['ava-compute_75', suite('compute_75'), 480],
   ['sanitizer-memcheck', sanitizer('memcheck'), 240],

@@ -22,7 +22,9 @@ after(() => rmSync(folder, { recursive: true }))
 const recipes = readdirSync(fileURLToPath(new URL('../recipes', import.meta.url)))
   .filter((name) => name.endsWith('.json'))
   .map((name) => name.slice(0, -5))
-const run = (...args) => spawnSync(process.execPath, [script, ...args], { encoding: 'utf8' })
+// S4_DEVICE: where to run, else where a smoke run does, on the CPU.
+const place = process.env.S4_DEVICE === undefined ? [] : ['--device', process.env.S4_DEVICE]
+const run = (...args) => spawnSync(process.execPath, [script, ...args, ...place], { encoding: 'utf8' })
 // A line may be half written.
 const history = (out) =>
   readFileSync(join(out, 'history.jsonl'), 'utf8')
@@ -81,7 +83,7 @@ test('a run that is killed or told to end goes on to the same bits', async () =>
   assert.equal(run(...long(whole)).status, 0)
   for (const signal of ['SIGKILL', 'SIGTERM', 'SIGINT']) {
     const out = join(folder, signal)
-    const child = spawn(process.execPath, [script, ...long(out)], { stdio: 'ignore' })
+    const child = spawn(process.execPath, [script, ...long(out), ...place], { stdio: 'ignore' })
     const ended = new Promise((resolve) => child.once('exit', (code, by) => resolve(by ?? code)))
     while (!existsSync(join(out, 'history.jsonl')) || history(out).length < 3) await wait(5)
     child.kill(signal)
@@ -118,11 +120,11 @@ test('two ranks learn what one learns, in one call or two, and rank 0 alone writ
   const ranks = async (...args) => {
     const server = createServer().listen(0)
     await once(server, 'listening')
-    const place = { WORLD_SIZE: '2', MASTER_ADDR: '127.0.0.1', MASTER_PORT: String(server.address().port) }
+    const group = { WORLD_SIZE: '2', MASTER_ADDR: '127.0.0.1', MASTER_PORT: String(server.address().port) }
     server.close()
     await once(server, 'close')
     const ended = [0, 1].map(async (rank) => {
-      const env = { ...process.env, ...place, RANK: String(rank), LOCAL_RANK: String(rank) }
+      const env = { ...process.env, ...group, RANK: String(rank), LOCAL_RANK: String(rank) }
       const worker = new Worker(script, { argv: args, env, stdout: true })
       let text = ''
       worker.stdout.on('data', (piece) => (text += piece))
