@@ -284,8 +284,8 @@ test('a push during a tick waits from when it came, not from when the tick has e
 /** 300 live streams on one thread of a CPU, where a part of a tick has 128 slots. */
 async function inParts(options: { tickMilliseconds?: number } = {}) {
   const model = await create({ device: 'cpu', threads: 1 })
-  const streams = model.streams({ slots: 300, ...options })
-  return { model, streams, live: Array.from({ length: 300 }, () => streams.open()) }
+  const streams = model.streams({ slots: 400, ...options })
+  return { model, streams, live: Array.from({ length: 400 }, () => streams.open()) }
 }
 
 test('many streams are computed part by part, each as it would be alone, with what comes meanwhile', async (t) => {
@@ -296,7 +296,7 @@ test('many streams are computed part by part, each as it would be alone, with wh
   const pushed = live.map(async (stream, i) => {
     const first = await stream.push(inputs[i]![0])
     // The last part has not been taken yet when the first part's outputs are there.
-    if (i === 0) late = live[299]!.push(frame(1, 7)).then(() => order.push('299, late'))
+    if (i === 0) late = live[399]!.push(frame(1, 7)).then(() => order.push('399, late'))
     const second = await stream.push(inputs[i]![1])
     if (i === 0) order.push('0, second')
     return [first, second] as const
@@ -305,11 +305,11 @@ test('many streams are computed part by part, each as it would be alone, with wh
   await t.throwsAsync(wrong, { code: 'ERR_S4_NONFINITE' })
   const outputs = await Promise.all(pushed)
   await late
-  t.deepEqual(order, ['299, late', '0, second'])
+  t.deepEqual(order, ['399, late', '0, second'])
   for (const [i, [first, second]] of outputs.entries()) {
     const own = model.stream()
     near(t, first.data, own.push(sequence(inputs[i]![0])).data, `stream ${i}, first`)
-    if (i === 299) own.push(sequence(frame(1, 7)))
+    if (i === 399) own.push(sequence(frame(1, 7)))
     near(t, second.data, own.push(sequence(inputs[i]![1])).data, `stream ${i}, second`)
     t.is(live[i]!.position, own.position)
     t.is(live[i]!.waiting, 0)
@@ -324,20 +324,20 @@ test('a stream that ends while another part is computed frees its slot for anoth
   const pushed = live.map((stream, i) =>
     stream.push(x).then(
       (y) => {
-        // The first part's outputs are given while the second, with slot 130, is computed; slot 290 is in the third.
-        if (i === 0) for (const ended of [130, 290]) live[ended]!.dispose()
+        // The first part's outputs are given while the second, with slot 130, and the third have been taken, with slot 130; slot 390 is in the fourth.
+        if (i === 0) for (const ended of [130, 390]) live[ended]!.dispose()
         return y.data
       },
       (error: { code: string }) => error.code,
     ),
   )
   const results = await Promise.all(pushed)
-  t.is(results[290], 'ERR_S4_DISPOSED')
+  t.is(results[390], 'ERR_S4_DISPOSED')
   const own = model.stream().push(sequence(x)).data
-  for (const i of [0, 130, 289, 299]) near(t, results[i] as Float32Array, own, `stream ${i}`)
+  for (const i of [0, 130, 389, 399]) near(t, results[i] as Float32Array, own, `stream ${i}`)
   for (let i = 0; i < 2; i++)
     near(t, (await streams.open().push(x)).data, own, 'a new stream in a freed slot')
-  t.is(streams.size, 300)
+  t.is(streams.size, 400)
   model.dispose()
 })
 

@@ -247,13 +247,13 @@ export class ModelStreams {
 
   /**
    * What waits; gives the number of time steps that were computed. Streams whose slots are neighbours go to the addon together, as many as
-   * keep it busy, and the next ones take what waits by then: so none waits until all the others have been computed. While a part is
-   * computed the outputs of the part before are given to their streams.
+   * keep it busy, and the next ones take what waits by then: so none waits until all the others have been computed. The addon has the next
+   * part before it has ended with one, and while it computes that the outputs of the one before are given to their streams.
    */
   async #tick(): Promise<number> {
     const open = [...this.#open].toSorted(([a], [b]) => a - b)
     let [at, steps] = [0, 0]
-    let deliver = () => 0
+    let before: Promise<() => number> | undefined
     while (at < open.length) {
       const pushing: Pushing[] = []
       const calls: { stream: LiveStream; slot: number; call: WaitingCall }[] = []
@@ -266,19 +266,19 @@ export class ModelStreams {
         if ('call' in taken) calls.push({ stream, slot, call: taken.call })
         else pushing.push({ stream, slot, pushes: taken.pushes })
       }
-      const computing = pushing.length > 0 ? this.#compute(pushing) : undefined
-      steps += deliver()
-      deliver = await this.#delivery(pushing, computing)
+      const delivery = pushing.length > 0 ? this.#delivery(pushing, this.#compute(pushing)) : undefined
+      if (before) steps += (await before)()
+      before = delivery
       if (calls.length === 0) continue
       // Nobody waits for outputs that are there while the calls are answered.
-      steps += deliver()
-      deliver = () => 0
+      if (before) steps += (await before)()
+      before = undefined
       for (const { stream, slot, call } of calls) {
         await this.#answer(stream, slot, call)
         this.#endOf(slot)
       }
     }
-    return steps + deliver()
+    return steps + (before ? (await before)() : 0)
   }
 
   /** Whether `pushing` goes to the addon before `slot` is looked at: at borders of its groups, where it has enough to do. */
@@ -290,14 +290,11 @@ export class ModelStreams {
   }
 
   /** Waits until pushes have been computed; what is given then hands their outputs to their streams, and frees the slots of those that have ended. */
-  async #delivery(
-    pushing: readonly Pushing[],
-    computing: Promise<Computed> | undefined,
-  ): Promise<() => number> {
-    let give = () => 0
+  async #delivery(pushing: readonly Pushing[], computing: Promise<Computed>): Promise<() => number> {
+    let give: () => number
     try {
-      const computed = await computing
-      if (computed) give = () => this.#give(pushing, computed.lens, computed.results)
+      const { lens, results } = await computing
+      give = () => this.#give(pushing, lens, results)
     } catch (error) {
       // Not one push's fault: the model was disposed, or the device is lost.
       give = () => {
