@@ -1,13 +1,12 @@
 //! A mix with GLU on Hopper: kernels whose matrix products include the gate, dropout and the residual
-//! (`kernels/dense/mix_sm90.cu`, `kernels/dense/mix_f16_copies_sm90.cu`), for every precision below
-//! [`Precision::Highest`].
+//! (`kernels/dense/mix_sm90.cu`, `kernels/dense/mix_f16_copies_sm90.cu`): one product of f16 numbers, or in
+//! [`Precision::Highest`](crate::Precision::Highest) three of pairs of them.
 
 use super::{
     dropout::{DropoutKey, drop_args},
     f16_copies::F16CopiesMode,
 };
 use crate::{
-    Precision,
     device::Cuda,
     driver::{Arg, ElementType, Span, TensorMap, args},
     memory::DeviceBlock,
@@ -21,18 +20,48 @@ const SHARED_BYTES: usize = 3 * (48 << 10) + (64 << 10) + (2 << 10);
 const SHARED_DW_BYTES: usize = 4 * (48 << 10) + (2 << 10);
 /// Time steps of a tile.
 const TILE_STEPS: usize = 256;
-/// Forward saves the f16 copy of a for backward up to this size; larger ones are recomputed.
+/// Forward saves the f16 copy of a, of single numbers, for backward up to this size; larger ones are recomputed, and those of pairs.
 const MAX_SAVED_A_BYTES: usize = 60 << 20;
 /// Backward goes through the batch in portions whose dz has at most this many bytes.
 const MAX_DZ_BYTES: usize = 112 << 20;
 
-/// A mix call that the kernels of mix_sm90.cu serve (GLU, on Hopper, below precision 'highest'), with its sizes.
+/// Most steps of 64 terms in one part of a sum over time of products of pairs. The tensor cores cut off what is below the last bit of a
+/// sum when they add three products of 16 terms to it, so 64 steps may cost 2e-5 of the sum.
+const MAX_SUM_STEPS: usize = 64;
+
+/// A mix call that the kernels of mix_sm90.cu serve (GLU, on Hopper), with its sizes.
 pub(super) struct HopperMix<'a> {
     call: &'a MixCall,
     spec: &'a MixSpec,
     batch: usize,
     len: usize,
+    /// Products of f16 numbers that make one product: 1, or 3 of pairs.
+    products: usize,
 }
+
+/// The kernels for single f16 numbers, and for pairs.
+struct Kernels {
+    copies: &'static str,
+    forward: &'static str,
+    dz: &'static str,
+    ds: &'static str,
+    /// Of at most 128 inputs, of more.
+    dw: [&'static str; 2],
+}
+const SINGLE: Kernels = Kernels {
+    copies: "mix_f16_copies",
+    forward: "mix_forward",
+    dz: "mix_dz",
+    ds: "mix_ds",
+    dw: ["mix_dw_128", "mix_dw_256"],
+};
+const PAIRS: Kernels = Kernels {
+    copies: "mix_f16_copies_pairs",
+    forward: "mix_forward_pairs",
+    dz: "mix_dz_pairs",
+    ds: "mix_ds_pairs",
+    dw: ["mix_dw_128_pairs", "mix_dw_256_pairs"],
+};
 
 /// What forward saves for backward: largest magnitudes, the f16 copy of W, one bit per element for each of the two
 /// dropouts, the f16 copy of a.
@@ -47,6 +76,20 @@ impl HopperMix<'_> {
     /// Rows of the f16 copies of W and dz: z₁ and z₂ of the outputs alternately, eight by eight.
     fn rows(&self) -> usize {
         self.spec.outputs.div_ceil(8) * 16
+    }
+
+    fn kernels(&self) -> &'static Kernels {
+        if self.products == 1 { &SINGLE } else { &PAIRS }
+    }
+
+    /// Planes of an operand: its numbers, or their high and low parts.
+    fn planes(&self) -> usize {
+        if self.products == 1 { 1 } else { 2 }
+    }
+
+    /// Bytes of the f16 copy of `n` numbers.
+    fn copy_bytes(&self, n: usize) -> usize {
+        2 * self.planes() * n
     }
 
     /// Tiles along time.
@@ -71,13 +114,14 @@ impl HopperMix<'_> {
             false => [0, 0],
         };
         let a = self.a_bytes(self.batch);
-        [16, 2 * self.rows() * spec.inputs, masks[0], masks[1], if a <= MAX_SAVED_A_BYTES { a } else { 0 }]
-            .map(|n| n.next_multiple_of(128))
+        let saves_a = self.products == 1 && a <= MAX_SAVED_A_BYTES;
+        let w = self.copy_bytes(self.rows() * spec.inputs);
+        [16, w, masks[0], masks[1], if saves_a { a } else { 0 }].map(|n| n.next_multiple_of(128))
     }
 
     /// Bytes of the f16 copy of a, (batch, inputs, len).
     fn a_bytes(&self, batch: usize) -> usize {
-        2 * batch * self.spec.inputs * self.len
+        self.copy_bytes(batch * self.spec.inputs * self.len)
     }
 
     /// The saved memory `span`, divided.
@@ -93,16 +137,36 @@ impl HopperMix<'_> {
         SavedParts { largest: parts[0], w: parts[1], masks, a: if_present(parts[4]) }
     }
 
-    /// An array (batch, rows, len) for the copy engine, in boxes of `height` rows of 128 bytes.
-    fn tensor_map(
+    /// An array (batch, rows, len) of f32 for the copy engine, in boxes of `height` rows.
+    fn map_f32(
         &self,
         op: &'static str,
         span: Span,
-        element_type: ElementType,
         (batch, rows): (usize, usize),
         height: usize,
     ) -> Result<TensorMap> {
-        TensorMap::new(op, span, element_type, (batch, rows, self.len), height)
+        TensorMap::new(op, span, ElementType::F32, (batch, rows, self.len), (height, 128))
+    }
+
+    /// The f16 copy of an array (batch, rows, len), or of W, (1, rows, inputs), in boxes of `height` rows of `width` bytes.
+    fn map_copy(
+        &self,
+        op: &'static str,
+        span: Span,
+        (batch, rows, len): (usize, usize, usize),
+        shape: (usize, usize),
+    ) -> Result<TensorMap> {
+        TensorMap::new(op, span, ElementType::F16, (self.planes() * batch, rows, len), shape)
+    }
+
+    /// The boxes of an operand of which a step of a product takes `height` rows along its fast index.
+    fn along(&self, height: usize) -> (usize, usize) {
+        (height, 128 / self.planes())
+    }
+
+    /// The boxes of an operand of which a step of a product takes whole rows.
+    fn across(&self) -> (usize, usize) {
+        (64 / self.planes(), 128)
     }
 }
 
@@ -111,11 +175,10 @@ impl<'a> HopperMix<'a> {
     /// of 16 bytes, and enough work.
     pub(super) fn if_supported(be: &Cuda, call: &'a MixCall) -> Option<HopperMix<'a>> {
         let &MixCall { ref spec, batch, len, .. } = call;
-        let hopper = HopperMix { call, spec, batch, len };
+        let hopper = HopperMix { call, spec, batch, len, products: be.precision().products() };
         let most =
             [spec.inputs, spec.rows(), len, batch, spec.rows() * spec.inputs].into_iter().max().unwrap_or(0);
-        let serves = be.precision() != Precision::Highest
-            && spec.glu
+        let serves = spec.glu
             && len % 8 == 0
             && spec.inputs % 8 == 0
             && batch * len >= 512
@@ -160,7 +223,7 @@ impl Cuda {
 impl HopperMix<'_> {
     pub(super) fn forward(&self, be: &Cuda, args: &MixForward<'_, Cuda>) -> Result<()> {
         const OP: &str = "mix_forward";
-        let &HopperMix { call, spec, batch, len } = self;
+        let &HopperMix { call, spec, batch, len, .. } = self;
         let MixForward { y, saved, s, residual, params, .. } = args;
         let (y, saved, residual) = (y.span(), saved.as_ref().map(|s| s.span()), residual.map(|r| r.span()));
         let (rows, inputs, outputs) = (self.rows(), spec.inputs, spec.outputs);
@@ -187,7 +250,7 @@ impl HopperMix<'_> {
         let blocks = (lines * self.columns()).div_ceil(8).min(16 * be.processors());
         for mode in [F16CopiesMode::Guess, F16CopiesMode::Fit] {
             be.launch(
-                ("mix_f16_copies_sm90", "mix_f16_copies"),
+                ("mix_f16_copies_sm90", self.kernels().copies),
                 (blocks, 2, 1),
                 (256, 1),
                 0,
@@ -202,14 +265,14 @@ impl HopperMix<'_> {
         let (residual_or_y, _residual_copy) = residual.map_or(Ok((to, None)), |r| be.aligned_copy(OP, r))?;
         let drop = DropoutKey::new(call, 1);
         be.tiled(
-            "mix_forward",
+            self.kernels().forward,
             self.tiles(rows, batch),
             drop_args![
                 drop;
-                self.tensor_map(OP, to, ElementType::F32, (batch, outputs), 32)?,
-                self.tensor_map(OP, residual_or_y, ElementType::F32, (batch, outputs), 32)?,
-                TensorMap::new(OP, k.w, ElementType::F16, (1, rows, inputs), 128)?,
-                self.tensor_map(OP, a, ElementType::F16, (batch, inputs), 64)?,
+                self.map_f32(OP, to, (batch, outputs), 32)?,
+                self.map_f32(OP, residual_or_y, (batch, outputs), 32)?,
+                self.map_copy(OP, k.w, (1, rows, inputs), self.along(128))?,
+                self.map_copy(OP, a, (batch, inputs, len), self.across())?,
                 masks[0], k.largest, params.bias, outputs, inputs, len, batch, residual.is_some()
             ],
         )?;
@@ -224,7 +287,7 @@ impl HopperMix<'_> {
 
     pub(super) fn backward(&self, be: &Cuda, args: &MixBackward<'_, Cuda>) -> Result<()> {
         const OP: &str = "mix_backward";
-        let &HopperMix { call, spec, batch, len } = self;
+        let &HopperMix { call, spec, batch, len, .. } = self;
         let MixBackward { ds, grads, dy, s, saved, params, .. } = args;
         let (ds, dy, s, saved) = (ds.span(), dy.span(), s.span(), saved.span());
         let (rows, inputs, outputs) = (self.rows(), spec.inputs, spec.outputs);
@@ -242,12 +305,13 @@ impl HopperMix<'_> {
         let beside = be.beside(batch * outputs * len);
         let columns = self.columns();
         let sums = be.scratch(OP, batch * columns * rows)?;
-        let parts = (batch * rows * len * 2).div_ceil(MAX_DZ_BYTES).clamp(1, batch);
+        let parts = self.copy_bytes(batch * rows * len).div_ceil(MAX_DZ_BYTES).clamp(1, batch);
         let portion = batch.div_ceil(parts);
-        let (dw, width) = if inputs <= 128 { ("mix_dw_128", 128) } else { ("mix_dw_256", 256) };
+        let [dw_128, dw_256] = self.kernels().dw;
+        let (dw, width) = if inputs <= 128 { (dw_128, 128) } else { (dw_256, 256) };
         let tiles = (rows.div_ceil(128), inputs.div_ceil(width));
-        let w_rows = TensorMap::new(OP, k.w, ElementType::F16, (1, rows, inputs), 128)?;
-        let w_boxes = TensorMap::new(OP, k.w, ElementType::F16, (1, rows, inputs), 64)?;
+        let w_rows = self.map_copy(OP, k.w, (1, rows, inputs), self.along(128))?;
+        let w_boxes = self.map_copy(OP, k.w, (1, rows, inputs), self.across())?;
         for b0 in (0..batch).step_by(portion) {
             let count = portion.min(batch - b0);
             let back = be.block(OP, 16)?;
@@ -268,7 +332,7 @@ impl HopperMix<'_> {
                 let lines = count * inputs;
                 let blocks = (lines * columns).div_ceil(8).min(16 * be.processors());
                 be.launch(
-                    ("mix_f16_copies_sm90", "mix_f16_copies"),
+                    ("mix_f16_copies_sm90", self.kernels().copies),
                     (blocks, 1, 1),
                     (256, 1),
                     0,
@@ -282,17 +346,17 @@ impl HopperMix<'_> {
                 (None, Some(a)) => (a, b0, batch),
                 (own, _) => (own.as_ref().expect("made above").span(), 0, count),
             };
-            let dz = be.block(OP, 2 * count * rows * len)?;
+            let dz = be.block(OP, self.copy_bytes(count * rows * len))?;
             let dz = dz.span();
             for fit in [false, true] {
                 be.tiled(
-                    "mix_dz",
+                    self.kernels().dz,
                     self.tiles(rows, count),
                     args![
-                        self.tensor_map(OP, dz, ElementType::F16, (count, rows), 64)?,
-                        self.tensor_map(OP, dy, ElementType::F32, (batch, outputs), 32)?,
+                        self.map_copy(OP, dz, (count, rows, len), (64, 128))?,
+                        self.map_f32(OP, dy, (batch, outputs), 32)?,
                         w_rows,
-                        self.tensor_map(OP, a, ElementType::F16, (a_count, inputs), 64)?,
+                        self.map_copy(OP, a, (a_count, inputs, len), self.across())?,
                         &sums,
                         masks[0],
                         k.largest,
@@ -312,7 +376,12 @@ impl HopperMix<'_> {
 
             // As many parts of the sum as fill the chip once, of eight steps or more.
             let steps = count * len.div_ceil(64);
-            let slices_count = (be.processors() / (tiles.0 * tiles.1)).clamp(1, steps.div_ceil(8));
+            let filling = (be.processors() / (tiles.0 * tiles.1)).clamp(1, steps.div_ceil(8));
+            let slices_count = if self.products == 1 {
+                filling
+            } else {
+                filling.max(steps.div_ceil(MAX_SUM_STEPS)).min(65_535)
+            };
             let slices = be.scratch(OP, slices_count * rows * inputs)?;
             be.launch(
                 ("mix_sm90", dw),
@@ -320,8 +389,8 @@ impl HopperMix<'_> {
                 (384, 1),
                 SHARED_DW_BYTES,
                 args![
-                    self.tensor_map(OP, dz, ElementType::F16, (count, rows), 128)?,
-                    self.tensor_map(OP, a, ElementType::F16, (a_count, inputs), width / 2)?,
+                    self.map_copy(OP, dz, (count, rows, len), self.along(128))?,
+                    self.map_copy(OP, a, (a_count, inputs, len), self.along(width / 2))?,
                     &slices,
                     k.largest,
                     back,
@@ -348,13 +417,13 @@ impl HopperMix<'_> {
                 )?;
             }
             be.tiled(
-                "mix_ds",
+                self.kernels().ds,
                 self.tiles(inputs, count),
                 args![
-                    self.tensor_map(OP, to, ElementType::F32, (batch, inputs), 64)?,
-                    self.tensor_map(OP, s, ElementType::F32, (batch, inputs), 64)?,
+                    self.map_f32(OP, to, (batch, inputs), 64)?,
+                    self.map_f32(OP, s, (batch, inputs), 64)?,
                     w_boxes,
-                    self.tensor_map(OP, dz, ElementType::F16, (count, rows), 64)?,
+                    self.map_copy(OP, dz, (count, rows, len), self.across())?,
                     masks[1],
                     k.largest,
                     back,
