@@ -19,10 +19,12 @@ typedef unsigned short u16;
 template <int PRODUCTS>
 DEV int most_exponent() { return PRODUCTS == 1 ? 60 : 110; }
 
-// The exponent for an array: the guess, if it brings `largest` between `least` and 2^15, else one from `largest`.
+// The exponent for an array: the guess, if it brings `largest` between `least` and 2^15, else one from `largest`. An infinite number
+// says nothing of the others: pairs then keep the guess, so that the sums that it is not in stay what they are.
 template <int PRODUCTS>
 DEV int exponent(u32 largest, int guess, float least = 0.0625f) {
   const float x = __uint_as_float(largest) * power_of_two(guess);
+  if (PRODUCTS == 3 && largest == 0x7f800000u) return guess;
   return largest == 0 || (x >= least && x <= 32768.f) ? guess : f16_exponent(__uint_as_float(largest), most_exponent<PRODUCTS>());
 }
 

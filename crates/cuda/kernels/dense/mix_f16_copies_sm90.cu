@@ -33,8 +33,9 @@ DEV float write_f16_w(u16* plane, const float* w, float to, int outputs, int inp
 
 // Writes the f16 copies of a (blockIdx.y = 0) and W (1). mode, an F16_COPIES_… of src/dense/f16_copies.rs: GUESS writes
 // both with the powers of two that most networks need, draws the dropout masks and finds the largest magnitudes; FIT
-// writes again each array that did not fit, with a power of two from its largest magnitude; RECOMPUTE writes a alone,
-// features from `first` on, again for backward. Grid (blocks, 2); block: 256 threads.
+// writes again each array that did not fit, with a power of two from its largest magnitude; RECOMPUTE writes a,
+// features from `first` on, again for backward, of pairs with its masks, and W where the grid asks for it. Grid (blocks, 2);
+// block: 256 threads.
 template <int PRODUCTS>
 DEV void f16_copies(u16* a, u16* w, u8* masks, LargestMagnitudes* largest, const float* s, const float* weight, i64 first, i64 lines,
                     i64 L, int outputs, int inputs, int mode, int f, const DropoutKey& drop) {
@@ -43,10 +44,11 @@ DEV void f16_copies(u16* a, u16* w, u8* masks, LargestMagnitudes* largest, const
   const int e = mode == F16_COPIES_GUESS ? guess : second ? exponent_w<PRODUCTS>(largest) : exponent_a<PRODUCTS>(largest);
   if (mode == F16_COPIES_FIT && e == guess) return;
   const float to = power_of_two(e);
+  const bool draw = mode == F16_COPIES_GUESS || (PRODUCTS == 3 && mode == F16_COPIES_RECOMPUTE);
   float max_magnitude;
   if (second) max_magnitude = write_f16_w<PRODUCTS>(w, weight, to, outputs, inputs);
-  else if (f == ACTIVATION_GELU) max_magnitude = write_f16_a<PRODUCTS, true>(a, masks, s, to, mode == F16_COPIES_GUESS, first, lines, L, inputs, f, drop);
-  else max_magnitude = write_f16_a<PRODUCTS, false>(a, masks, s, to, mode == F16_COPIES_GUESS, first, lines, L, inputs, f, drop);
+  else if (f == ACTIVATION_GELU) max_magnitude = write_f16_a<PRODUCTS, true>(a, masks, s, to, draw, first, lines, L, inputs, f, drop);
+  else max_magnitude = write_f16_a<PRODUCTS, false>(a, masks, s, to, draw, first, lines, L, inputs, f, drop);
   if (mode == F16_COPIES_GUESS) block_largest(second ? &largest->w : &largest->a, max_magnitude);
 }
 KERNEL mix_f16_copies(u16* a, u16* w, u8* masks, LargestMagnitudes* largest, const float* s, const float* weight, i64 first, i64 lines,

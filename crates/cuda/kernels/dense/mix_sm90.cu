@@ -7,10 +7,11 @@
 //
 // One block per multiprocessor goes through the tiles of the result. Arrays other than operands (residual, dy, s) come
 // by boxes to a staging area while the tile's product runs, and results leave by boxes from the same area. Dropout
-// masks are drawn once, by forward, while the tensor cores multiply, and kept as bits.
+// masks are drawn while the tensor cores multiply.
 //
 // Each kernel is there for one product of f16 numbers and, named …_pairs, for three of pairs of them (tma_pipeline.cuh), with
-// functions as exact as those of mix.cu.
+// functions as exact as those of mix.cu. The former keep forward's dropout masks as bits for backward, the latter draw them again:
+// what forward leaves is then nothing but largest magnitudes.
 #include "codes.cuh"
 #include "dense/mix_sm90.cuh"
 #include "dense/product_tiles_sm90.cuh"
@@ -38,6 +39,16 @@ struct DropoutBits {
     return (even & pairs) | (odd & pairs) << 2;
   }
 };
+// Whether each element has a draw of its own.
+DEV bool draws_each(const DropoutKey& drop) { return drop.threshold && !drop.tied; }
+// A thread's bits of line `line` of (batch·outputs).
+DEV u64 kept_bits(const DropoutKey& drop, const DropoutBits& drawn, i64 line, int t) {
+  if (draws_each(drop)) return drawn.bits(t);
+  if (!drop.threshold) return ~0ull;
+  const uint4 r = philox_of(drop, (u64)line / 4);
+  const int q = (int)line & 3;
+  return (q == 0 ? r.x : q == 1 ? r.y : q == 2 ? r.z : r.w) >= drop.threshold ? ~0ull : 0ull;
+}
 // Whether bit i is set: column as in DropoutBits.
 DEV bool bit(u64 bits, int i) { return (i < 32 ? (u32)bits >> i : (u32)(bits >> 32) >> (i - 32)) & 1; }
 
@@ -85,7 +96,7 @@ DEV void forward(const TensorMap* y, const TensorMap* residual, const TensorMap*
       const u64 block = (line * L + n0) / 4;
       const float b1 = o < outputs ? bias[o] : 0.f, b2 = o < outputs ? bias[outputs + o] : 0.f;
       DropoutBits dropout_bits = {0, 0};
-      const bool mask_per_element = drop.threshold && !drop.tied;
+      const bool mask_per_element = draws_each(drop);
       pipe.multiply(acc, steps, [&](int s) {
         if (mask_per_element) dropout_bits.draw(drop, block, l.t, (16 + steps - 1) / steps);
         if (has_residual && l.first && s == min(1, steps - 1)) {
@@ -94,14 +105,7 @@ DEV void forward(const TensorMap* y, const TensorMap* residual, const TensorMap*
           for (int b = 0; b < 8; ++b) box_load(staging + b * OUTPUT_BOX_BYTES, residual, n0 + 32 * b, o0, at.batch, ready);
         }
       });
-      u64 keep = ~0ull;
-      if (mask_per_element) {
-        keep = dropout_bits.bits(l.t);
-      } else if (drop.threshold) {
-        const uint4 r = philox_of(drop, (u64)line / 4);
-        const int q = (int)line & 3;
-        keep = (q == 0 ? r.x : q == 1 ? r.y : q == 2 ? r.z : r.w) >= drop.threshold ? ~0ull : 0ull;
-      }
+      const u64 keep = kept_bits(drop, dropout_bits, line, l.t);
       if (masks) masks[(i64)i * PRODUCER + threadIdx.x] = keep;
       if (has_residual) {
         barrier_wait(ready, phase);
@@ -141,11 +145,12 @@ PRODUCT mix_forward_pairs(TENSOR_MAP y, TENSOR_MAP residual, TENSOR_MAP w, TENSO
 }
 
 // dz (batch, rows, L) in f16 for the `batch` sequences from b0 on; part (B, L / 256, rows): sums of dz over each tile's
-// time steps. fit = 0: with a guessed power of two; fit = 1: again, only where the guess did not fit.
+// time steps. masks: as forward kept them, of pairs not read. fit = 0: with a guessed power of two; fit = 1: again, only where the guess did not fit.
 template <int PRODUCTS>
 DEV void gate_gradient(const TensorMap* dz, const TensorMap* dy, const TensorMap* w, const TensorMap* a, float* part, const u64* masks,
                        const LargestMagnitudes* largest, LargestGradients* back, const float* bias, int b0, int a0, int outputs, int inputs, i64 L,
-                       int batch, int fit, float drop_scale) {
+                       int batch, int fit, const DropoutKey& drop) {
+  const float drop_scale = drop.scale;
   const int guess = guessed_exponent_dz<PRODUCTS>(back, drop_scale), fitted = fit ? exponent_dz<PRODUCTS>(back, drop_scale) : guess;
   if (fit && fitted == guess) return;
   const SharedLayout m = shared_layout();
@@ -174,15 +179,19 @@ DEV void gate_gradient(const TensorMap* dz, const TensorMap* dy, const TensorMap
       const Tile at = tiles[i];
       const int o0 = at.row * 64 + l.group * 32, o = o0 + 8 * l.warp + l.g, n0 = at.column * TILE_STEPS, b = b0 + at.batch;
       const float b1 = o < outputs ? bias[o] : 0.f, b2 = o < outputs ? bias[outputs + o] : 0.f;
-      const u64 keep =
-          masks ? masks[((i64)b0 * tiles.rows * tiles.columns + i) * PRODUCER + threadIdx.x] : ~0ull;
+      const i64 line = (i64)b * outputs + o;
+      const u64 kept =
+          PRODUCTS == 1 && masks ? masks[((i64)b0 * tiles.rows * tiles.columns + i) * PRODUCER + threadIdx.x] : ~0ull;
+      DropoutBits dropout_bits = {0, 0};
       pipe.multiply(acc, steps, [&](int s) {
+        if (PRODUCTS == 3 && draws_each(drop)) dropout_bits.draw(drop, (line * L + n0) / 4, l.t, (16 + steps - 1) / steps);
         if (l.first && s == min(1, steps - 1)) {
           wait_boxes_read<0>();
           barrier_expect(ready, STAGING_BYTES);
           for (int q = 0; q < 8; ++q) box_load(staging + q * OUTPUT_BOX_BYTES, dy, n0 + 32 * q, o0, b, ready);
         }
       });
+      const u64 keep = PRODUCTS == 3 ? kept_bits(drop, dropout_bits, line, l.t) : kept;
       barrier_wait(ready, phase);
       phase ^= 1;
       float s1 = 0.f, s2 = 0.f;
@@ -242,12 +251,14 @@ DEV void gate_gradient(const TensorMap* dz, const TensorMap* dy, const TensorMap
 }
 
 PRODUCT mix_dz(TENSOR_MAP dz, TENSOR_MAP dy, TENSOR_MAP w, TENSOR_MAP a, float* part, const u64* masks, const LargestMagnitudes* largest, LargestGradients* back,
-               const float* bias, int b0, int a0, int outputs, int inputs, i64 L, int batch, int fit, float drop_scale) {
-  gate_gradient<1>(&dz, &dy, &w, &a, part, masks, largest, back, bias, b0, a0, outputs, inputs, L, batch, fit, drop_scale);
+               const float* bias, int b0, int a0, int outputs, int inputs, i64 L, int batch, int fit, DROP) {
+  DROP_HERE;
+  gate_gradient<1>(&dz, &dy, &w, &a, part, masks, largest, back, bias, b0, a0, outputs, inputs, L, batch, fit, drop);
 }
 PRODUCT mix_dz_pairs(TENSOR_MAP dz, TENSOR_MAP dy, TENSOR_MAP w, TENSOR_MAP a, float* part, const u64* masks, const LargestMagnitudes* largest,
-                     LargestGradients* back, const float* bias, int b0, int a0, int outputs, int inputs, i64 L, int batch, int fit, float drop_scale) {
-  gate_gradient<3>(&dz, &dy, &w, &a, part, masks, largest, back, bias, b0, a0, outputs, inputs, L, batch, fit, drop_scale);
+                     LargestGradients* back, const float* bias, int b0, int a0, int outputs, int inputs, i64 L, int batch, int fit, DROP) {
+  DROP_HERE;
+  gate_gradient<3>(&dz, &dy, &w, &a, part, masks, largest, back, bias, b0, a0, outputs, inputs, L, batch, fit, drop);
 }
 
 // ds (B, inputs, L) for the `batch` sequences from b0 on, to which dz belongs.

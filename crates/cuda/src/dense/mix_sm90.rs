@@ -22,8 +22,9 @@ const SHARED_DW_BYTES: usize = 4 * (48 << 10) + (2 << 10);
 const TILE_STEPS: usize = 256;
 /// Forward saves the f16 copy of a, of single numbers, for backward up to this size; larger ones are recomputed, and those of pairs.
 const MAX_SAVED_A_BYTES: usize = 60 << 20;
-/// Backward goes through the batch in portions whose dz has at most this many bytes.
-const MAX_DZ_BYTES: usize = 112 << 20;
+/// Backward goes through the batch in portions whose dz has at most this many bytes: of single numbers, of pairs. The pairs' are of the size of
+/// what an SSM takes beside them in 'highest', where nothing that it could use is kept from forward.
+const MAX_DZ_BYTES: [usize; 2] = [112 << 20, 256 << 20];
 
 /// Most steps of 64 terms in one part of a sum over time of products of pairs. The tensor cores cut off what is below the last bit of a
 /// sum when they add three products of 16 terms to it, so 64 steps may cost 2e-5 of the sum.
@@ -63,11 +64,12 @@ const PAIRS: Kernels = Kernels {
     dw: ["mix_dw_128_pairs", "mix_dw_256_pairs"],
 };
 
-/// What forward saves for backward: largest magnitudes, the f16 copy of W, one bit per element for each of the two
-/// dropouts, the f16 copy of a.
+/// What forward saves for backward: largest magnitudes; of single f16 numbers also the copy of W, one bit per element for each of the
+/// two dropouts, and the copy of a. With pairs, whose products take longer, backward makes these again, since 'highest' is to hold
+/// little memory.
 struct SavedParts {
     largest: Span,
-    w: Span,
+    w: Option<Span>,
     masks: Option<[Span; 2]>,
     a: Option<Span>,
 }
@@ -104,19 +106,31 @@ impl HopperMix<'_> {
 
     /// Bytes of each of [`SavedParts`]: largest magnitudes, W, masks after the gate, masks after the activation, a.
     fn saved_part_bytes(&self) -> [usize; 5] {
-        let spec = self.spec;
+        let parts = match self.products {
+            1 => {
+                let ([gate, activation], a) = (self.mask_bytes(), self.a_bytes(self.batch));
+                [16, self.w_bytes(), gate, activation, if a <= MAX_SAVED_A_BYTES { a } else { 0 }]
+            }
+            _ => [16, 0, 0, 0, 0],
+        };
+        parts.map(|n| n.next_multiple_of(128))
+    }
+
+    /// Bytes of the bits of the masks after the gate and of those after the activation, 0 where there are none.
+    fn mask_bytes(&self) -> [usize; 2] {
         // As the kernels ask: below the smallest threshold nothing is drawn, so nothing is kept.
-        let masks = match DropKey::threshold(spec.dropout) > 0 {
+        match DropKey::threshold(self.spec.dropout) > 0 {
             true => [
                 self.tiles(self.rows(), self.batch) * 256 * 8,
-                self.batch * self.columns() * spec.inputs * 32,
+                self.batch * self.columns() * self.spec.inputs * 32,
             ],
             false => [0, 0],
-        };
-        let a = self.a_bytes(self.batch);
-        let saves_a = self.products == 1 && a <= MAX_SAVED_A_BYTES;
-        let w = self.copy_bytes(self.rows() * spec.inputs);
-        [16, w, masks[0], masks[1], if saves_a { a } else { 0 }].map(|n| n.next_multiple_of(128))
+        }
+    }
+
+    /// Bytes of the f16 copy of W.
+    fn w_bytes(&self) -> usize {
+        self.copy_bytes(self.rows() * self.spec.inputs)
     }
 
     /// Bytes of the f16 copy of a, (batch, inputs, len).
@@ -134,7 +148,35 @@ impl HopperMix<'_> {
         let if_present = |span: Span| (span.bytes() > 0).then_some(span);
         let masks = if_present(parts[2]).map(|m| [m, parts[3]]);
         parts[0] = parts[0].part(0, 16);
-        SavedParts { largest: parts[0], w: parts[1], masks, a: if_present(parts[4]) }
+        SavedParts { largest: parts[0], w: if_present(parts[1]), masks, a: if_present(parts[4]) }
+    }
+
+    /// `kept`, or memory of the call's own, with what owns it.
+    fn kept_or_own(
+        be: &Cuda,
+        op: &'static str,
+        kept: Option<Span>,
+        bytes: usize,
+    ) -> Result<(Span, Option<DeviceBlock>)> {
+        if let Some(kept) = kept {
+            return Ok((kept, None));
+        }
+        let own = be.block(op, bytes)?;
+        Ok((own.span(), Some(own)))
+    }
+
+    /// The masks after the activation, kept or to be drawn again, with what owns their memory; `None` where nothing is dropped.
+    #[allow(clippy::type_complexity)]
+    fn activation_masks(
+        &self,
+        be: &Cuda,
+        op: &'static str,
+        kept: Option<Span>,
+    ) -> Result<(Option<Span>, Option<DeviceBlock>)> {
+        match self.mask_bytes()[1] {
+            0 => Ok((None, None)),
+            bytes => Self::kept_or_own(be, op, kept, bytes).map(|(span, own)| (Some(span), own)),
+        }
     }
 
     /// An array (batch, rows, len) of f32 for the copy engine, in boxes of `height` rows.
@@ -238,10 +280,10 @@ impl HopperMix<'_> {
         };
         let (kept, kept_copy) = be.aligned_place(OP, span)?;
         let k = self.saved_parts(kept);
-        let a_bytes = self.a_bytes(batch);
-        let a_own = k.a.is_none().then(|| be.block(OP, a_bytes)).transpose()?;
-        let a = k.a.or(a_own.as_ref().map(|b| b.span())).expect("one of the two");
+        let (a, _a) = Self::kept_or_own(be, OP, k.a, self.a_bytes(batch))?;
+        let (w, _w) = Self::kept_or_own(be, OP, k.w, self.w_bytes())?;
         let masks = k.masks.map_or([None, None], |m| m.map(Some));
+        let (activation_masks, _activation_masks) = self.activation_masks(be, OP, masks[1])?;
         let (s, _s) = be.aligned_copy(OP, s.span())?;
 
         be.zero(k.largest)?;
@@ -255,7 +297,7 @@ impl HopperMix<'_> {
                 (256, 1),
                 0,
                 drop_args![
-                    drop; a, k.w, masks[1], k.largest, s, params.weight, 0usize, lines, len, outputs, inputs, mode.code(),
+                    drop; a, w, activation_masks, k.largest, s, params.weight, 0usize, lines, len, outputs, inputs, mode.code(),
                     spec.activation.code()
                 ],
             )?;
@@ -271,7 +313,7 @@ impl HopperMix<'_> {
                 drop;
                 self.map_f32(OP, to, (batch, outputs), 32)?,
                 self.map_f32(OP, residual_or_y, (batch, outputs), 32)?,
-                self.map_copy(OP, k.w, (1, rows, inputs), self.along(128))?,
+                self.map_copy(OP, w, (1, rows, inputs), self.along(128))?,
                 self.map_copy(OP, a, (batch, inputs, len), self.across())?,
                 masks[0], k.largest, params.bias, outputs, inputs, len, batch, residual.is_some()
             ],
@@ -298,20 +340,26 @@ impl HopperMix<'_> {
         let (to, own) = be.aligned_place(OP, ds)?;
         let k = self.saved_parts(saved);
         let masks = k.masks.map_or([None, None], |m| m.map(Some));
-        let first = DropoutKey::new(call, 0);
+        let parts =
+            self.copy_bytes(batch * rows * len).div_ceil(MAX_DZ_BYTES[self.planes() - 1]).clamp(1, batch);
+        let portion = batch.div_ceil(parts);
+        // The largest first, so that small blocks do not begin where these would fit.
+        let dz = be.block(OP, self.copy_bytes(portion * rows * len))?;
+        let a_own = k.a.is_none().then(|| be.block(OP, self.a_bytes(portion))).transpose()?;
+        let (w, w_own) = Self::kept_or_own(be, OP, k.w, self.w_bytes())?;
+        let (activation_masks, _activation_masks) = self.activation_masks(be, OP, masks[1])?;
+        let (first, second) = (DropoutKey::new(call, 0), DropoutKey::new(call, 1));
         let scale = first.scale;
 
         // Sums over the parts of the parameters' gradients: ds needs nothing of them.
         let beside = be.beside(batch * outputs * len);
         let columns = self.columns();
         let sums = be.scratch(OP, batch * columns * rows)?;
-        let parts = self.copy_bytes(batch * rows * len).div_ceil(MAX_DZ_BYTES).clamp(1, batch);
-        let portion = batch.div_ceil(parts);
         let [dw_128, dw_256] = self.kernels().dw;
         let (dw, width) = if inputs <= 128 { (dw_128, 128) } else { (dw_256, 256) };
         let tiles = (rows.div_ceil(128), inputs.div_ceil(width));
-        let w_rows = self.map_copy(OP, k.w, (1, rows, inputs), self.along(128))?;
-        let w_boxes = self.map_copy(OP, k.w, (1, rows, inputs), self.across())?;
+        let w_rows = self.map_copy(OP, w, (1, rows, inputs), self.along(128))?;
+        let w_boxes = self.map_copy(OP, w, (1, rows, inputs), self.across())?;
         for b0 in (0..batch).step_by(portion) {
             let count = portion.min(batch - b0);
             let back = be.block(OP, 16)?;
@@ -327,17 +375,17 @@ impl HopperMix<'_> {
                 args![back, portion_dy, lines, len],
             )?;
 
-            let a_own = k.a.is_none().then(|| be.block(OP, self.a_bytes(count))).transpose()?;
             if let Some(a) = &a_own {
                 let lines = count * inputs;
                 let blocks = (lines * columns).div_ceil(8).min(16 * be.processors());
+                let arrays = if b0 == 0 && w_own.is_some() { 2 } else { 1 };
                 be.launch(
                     ("mix_f16_copies_sm90", self.kernels().copies),
-                    (blocks, 1, 1),
+                    (blocks, arrays, 1),
                     (256, 1),
                     0,
                     drop_args![
-                        first; a, k.w, masks[1], k.largest, s, params.weight, b0 * inputs, lines, len, outputs, inputs,
+                        first; a, w, activation_masks, k.largest, s, params.weight, b0 * inputs, lines, len, outputs, inputs,
                         F16CopiesMode::Recompute.code(), f
                     ],
                 )?;
@@ -346,13 +394,13 @@ impl HopperMix<'_> {
                 (None, Some(a)) => (a, b0, batch),
                 (own, _) => (own.as_ref().expect("made above").span(), 0, count),
             };
-            let dz = be.block(OP, self.copy_bytes(count * rows * len))?;
             let dz = dz.span();
             for fit in [false, true] {
                 be.tiled(
                     self.kernels().dz,
                     self.tiles(rows, count),
-                    args![
+                    drop_args![
+                        second;
                         self.map_copy(OP, dz, (count, rows, len), (64, 128))?,
                         self.map_f32(OP, dy, (batch, outputs), 32)?,
                         w_rows,
@@ -368,8 +416,7 @@ impl HopperMix<'_> {
                         inputs,
                         len,
                         count,
-                        fit,
-                        scale
+                        fit
                     ],
                 )?;
             }
@@ -424,7 +471,7 @@ impl HopperMix<'_> {
                     self.map_f32(OP, s, (batch, inputs), 64)?,
                     w_boxes,
                     self.map_copy(OP, dz, (count, rows, len), self.across())?,
-                    masks[1],
+                    activation_masks,
                     k.largest,
                     back,
                     b0,
