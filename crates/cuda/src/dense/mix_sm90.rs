@@ -425,11 +425,9 @@ impl HopperMix<'_> {
             // As many parts of the sum as fill the chip once, of eight steps or more.
             let steps = count * len.div_ceil(64);
             let filling = (be.processors() / (tiles.0 * tiles.1)).clamp(1, steps.div_ceil(8));
-            let slices_count = if self.products == 1 {
-                filling
-            } else {
-                filling.max(steps.div_ceil(MAX_SUM_STEPS)).min(65_535)
-            };
+            // Of pairs as often as many, so that none is too long.
+            let times = if self.products == 1 { 1 } else { steps.div_ceil(filling * MAX_SUM_STEPS) };
+            let slices_count = (filling * times).min(65_535);
             let slices = be.scratch(OP, slices_count * rows * inputs)?;
             be.launch(
                 ("mix_sm90", dw),
