@@ -2,9 +2,9 @@
 // where the values do not fit, one that brings the largest magnitude below 2^15.
 //
 // One product of such copies holds 11 bits, as TF32 does. Three products (PRODUCTS = 3) are of pairs, x·2^e = high + low, with
-// high = f16(x·2^e) and low = f16(x·2^e − high): 22 bits, but errors below 2^−25 are not, since f16 has no numbers between
-// multiples of 2^−24. Where the largest magnitude is M in the copy that is 2^−25/M of it, so a guess for pairs
-// must bring the largest magnitude higher (`least`) than one for single numbers, to which 2^−4 is enough.
+// high = f16(x·2^e) and low = f16(x·2^e − high). That holds 22 bits, but nothing below 2^−25, since f16 numbers are multiples of
+// 2^−24: an error of 3e-10 of the largest magnitude, by root mean square, where that is 2^6 in the copy, and of 1e-12 where it is
+// 2^14. So a guess for pairs has to bring the largest magnitude to 2^6 or more; for single numbers 2^−4 is enough.
 #pragma once
 #include "common/tma_pipeline.cuh"
 #include "dense/activation.cuh"
@@ -19,13 +19,13 @@ typedef unsigned short u16;
 template <int PRODUCTS>
 DEV int most_exponent() { return PRODUCTS == 1 ? 60 : 110; }
 
-// The exponent for an array: the guess, if it brings `largest` between `least` and 2^15, else one from `largest`. An infinite number
+// The exponent for an array: the guess, if it brings `largest` between 2^−4 (pairs: 2^6) and 2^15, else one from `largest`. An infinite number
 // says nothing of the others: pairs then keep the guess, so that the sums that it is not in stay what they are.
 template <int PRODUCTS>
-DEV int exponent(u32 largest, int guess, float least = 0.0625f) {
+DEV int exponent(u32 largest, int guess) {
   const float x = __uint_as_float(largest) * power_of_two(guess);
   if (PRODUCTS == 3 && largest == 0x7f800000u) return guess;
-  return largest == 0 || (x >= least && x <= 32768.f) ? guess : f16_exponent(__uint_as_float(largest), most_exponent<PRODUCTS>());
+  return largest == 0 || (x >= (PRODUCTS == 1 ? 0.0625f : 64.f) && x <= 32768.f) ? guess : f16_exponent(__uint_as_float(largest), most_exponent<PRODUCTS>());
 }
 
 // What brings a product of arrays with these exponents back. (Two exponents for pairs may be more than one number holds.)

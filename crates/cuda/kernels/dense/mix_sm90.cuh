@@ -30,27 +30,20 @@ template <int PRODUCTS>
 DEV int guess_a() { return PRODUCTS == 1 ? 0 : 8; }
 template <int PRODUCTS>
 DEV int guess_w() { return PRODUCTS == 1 ? 8 : 12; }
-// What the guess has to bring the largest magnitude to. Of pairs an error (2^-24/√12 by root mean square) is then 3e-10 of
-// the largest magnitude of a or W and 4e-9 of that of dz: 1e-7 of an array's root mean square where the largest is 400
-// (dz: 25) times that.
-template <int PRODUCTS>
-DEV float least_operand() { return PRODUCTS == 1 ? 0.0625f : 64.f; }
-template <int PRODUCTS>
-DEV float least_dz() { return PRODUCTS == 1 ? 0.0625f : 4.f; }
 
 template <int PRODUCTS>
-DEV int exponent_a(const LargestMagnitudes* l) { return exponent<PRODUCTS>(l->a, guess_a<PRODUCTS>(), least_operand<PRODUCTS>()); }
+DEV int exponent_a(const LargestMagnitudes* l) { return exponent<PRODUCTS>(l->a, guess_a<PRODUCTS>()); }
 template <int PRODUCTS>
-DEV int exponent_w(const LargestMagnitudes* l) { return exponent<PRODUCTS>(l->w, guess_w<PRODUCTS>(), least_operand<PRODUCTS>()); }
+DEV int exponent_w(const LargestMagnitudes* l) { return exponent<PRODUCTS>(l->w, guess_w<PRODUCTS>()); }
 // dz is about as large as dy, of which the largest magnitude in a random subset is known: room for 2^10 times that, of
-// pairs for 2^6 times.
+// pairs for 2^4 times.
 template <int PRODUCTS>
 DEV int guessed_exponent_dz(const LargestGradients* l, float scale) {
-  return f16_exponent(scale * __uint_as_float(l->dy), most_exponent<PRODUCTS>()) - (PRODUCTS == 1 ? 10 : 6);
+  return f16_exponent(scale * __uint_as_float(l->dy), most_exponent<PRODUCTS>()) - (PRODUCTS == 1 ? 10 : 4);
 }
 template <int PRODUCTS>
 DEV int exponent_dz(const LargestGradients* l, float scale) {
-  return exponent<PRODUCTS>(l->dz, guessed_exponent_dz<PRODUCTS>(l, scale), least_dz<PRODUCTS>());
+  return exponent<PRODUCTS>(l->dz, guessed_exponent_dz<PRODUCTS>(l, scale));
 }
 
 #endif
