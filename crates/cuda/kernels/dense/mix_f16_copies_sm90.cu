@@ -56,7 +56,7 @@ KERNEL mix_f16_copies(u16* a, u16* w, u8* masks, LargestMagnitudes* largest, con
   DROP_HERE;
   f16_copies<1>(a, w, masks, largest, s, weight, first, lines, L, outputs, inputs, mode, f, drop);
 }
-KERNEL mix_f16_copies_pairs(u16* a, u16* w, u8* masks, LargestMagnitudes* largest, const float* s, const float* weight, i64 first, i64 lines,
+KERNEL __launch_bounds__(256, 3) mix_f16_copies_pairs(u16* a, u16* w, u8* masks, LargestMagnitudes* largest, const float* s, const float* weight, i64 first, i64 lines,
                   i64 L, int outputs, int inputs, int mode, int f, DROP) {
   DROP_HERE;
   f16_copies<3>(a, w, masks, largest, s, weight, first, lines, L, outputs, inputs, mode, f, drop);
