@@ -350,3 +350,83 @@ fn uneven(be: &Cuda, spec: &MixSpec, len: usize, report: &mut Report, (outputs, 
         );
     }
 }
+
+/// The arrays y, ds and dW of a mix without dropout and residual.
+fn arrays_of(be: &Cuda, spec: &MixSpec, len: usize, [s, weight, bias, dy]: [&[f64]; 4]) -> [Vec<f64>; 3] {
+    let (n, m, w, r) = (s.len(), dy.len(), weight.len(), bias.len());
+    let call = MixCall {
+        spec: *spec,
+        key: DropKey { seed: 5, step: 1, site: 6 },
+        batch: n / spec.inputs / len,
+        len,
+    };
+    let kept = be.mix_saved_len(&call);
+    let [s, weight, bias, dy] = [s, weight, bias, dy].map(|x| up(be, x));
+    let [mut y, mut saved, mut ds, mut dw, mut db] = [m, kept, n, w, r].map(|n| up(be, &vec![0.0; n]));
+    let mut ws = be.workspace();
+    let forward = MixForward {
+        y: be.view_mut(&mut y, 0..m),
+        saved: Some(be.view_mut(&mut saved, 0..kept)),
+        s: be.view(&s, 0..n),
+        residual: None,
+        params: params(be, &weight, &bias, 0),
+        call,
+    };
+    be.mix_forward(forward, &mut ws).unwrap();
+    let backward = MixBackward {
+        ds: be.view_mut(&mut ds, 0..n),
+        grads: MixGrads { weight: be.view_mut(&mut dw, 0..w), bias: be.view_mut(&mut db, 0..r) },
+        dy: be.view(&dy, 0..m),
+        s: be.view(&s, 0..n),
+        saved: be.view(&saved, 0..kept),
+        params: params(be, &weight, &bias, 0),
+        call,
+    };
+    be.mix_backward(backward, &mut ws).unwrap();
+    [y, ds, dw].map(|x| down(be, &x))
+}
+
+/// Each product has one term, of a number of 17 bits, so a wrong result says which number was read instead, or that a part of it is missing:
+/// y is s with its features exchanged, ds is dy with its outputs exchanged back, and dW is s at one time step for each output.
+#[test]
+fn every_number_of_an_operand_is_where_products_read_it() {
+    let Some(be) = gpu_with(Precision::Highest) else { return };
+    for (n, len) in [(128, 512), (264, 520)] {
+        let spec = MixSpec { activation: Activation::Identity, dropout: 0.0, ..spec(n, n) };
+        let feature = |o: usize| (o * 37 + 11) % n;
+        let time = |o: usize| (o * 61 + 5) % len;
+        // Open gates: z₂ = 40.
+        let mut weight = vec![0.0; 2 * n * n];
+        (0..n).for_each(|o| weight[o * n + feature(o)] = 1.0);
+        let bias: Vec<f64> = (0..2 * n).map(|r| if r < n { 0.0 } else { 40.0 }).collect();
+        let numbers: Vec<f64> = (0..n * len).map(|i| (i + 1) as f64 / 131072.0).collect();
+        let mut at_one_time = vec![0.0; n * len];
+        (0..n).for_each(|o| at_one_time[o * len + time(o)] = 1.0);
+        let [y, ds, _] = arrays_of(&be, &spec, len, [&numbers, &weight, &bias, &numbers]);
+        let [_, _, dw] = arrays_of(&be, &spec, len, [&numbers, &weight, &bias, &at_one_time]);
+        let place = |x: f64| {
+            let i = (x * 131072.0).round() as i64 - 1;
+            format!("{x:e} = number {} of row {}", i.rem_euclid(len as i64), i.div_euclid(len as i64))
+        };
+        let mut wrong = Vec::new();
+        let mut check = |name: &str, (row, column): (usize, usize), got: f64, want: f64| {
+            // The low part of a number is 2^-12 of it or less.
+            if got.is_nan() || (got - want).abs() > 1e-6 * want.abs() {
+                wrong.push(format!("{name} ({row}, {column}): {}, not {}", place(got), place(want)));
+            }
+        };
+        for o in 0..n {
+            for t in 0..len {
+                check("y", (o, t), y[o * len + t], numbers[feature(o) * len + t]);
+                check("ds", (feature(o), t), ds[feature(o) * len + t], numbers[o * len + t]);
+            }
+            for k in 0..n {
+                check("dW", (o, k), dw[o * n + k], numbers[k * len + time(o)]);
+            }
+        }
+        let of = |name: &str| wrong.iter().filter(|line| line.starts_with(name)).count();
+        let counts = [of("y"), of("ds"), of("dW")];
+        let some: Vec<&String> = wrong.iter().step_by(wrong.len().div_ceil(40).max(1)).collect();
+        assert!(wrong.is_empty(), "{n} × {len}: wrong numbers of y, ds, dW: {counts:?}, such as {some:#?}");
+    }
+}
