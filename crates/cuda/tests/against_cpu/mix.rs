@@ -352,7 +352,7 @@ fn uneven(be: &Cuda, spec: &MixSpec, len: usize, report: &mut Report, (outputs, 
 }
 
 /// The arrays y, ds and dW of a mix without dropout and residual.
-fn arrays_of(be: &Cuda, spec: &MixSpec, len: usize, [s, weight, bias, dy]: [&[f64]; 4]) -> [Vec<f64>; 3] {
+fn arrays_of<B: Backend>(be: &B, spec: &MixSpec, len: usize, [s, weight, bias, dy]: [&[f64]; 4]) -> [Vec<f64>; 3] {
     let (n, m, w, r) = (s.len(), dy.len(), weight.len(), bias.len());
     let call = MixCall {
         spec: *spec,
