@@ -59,6 +59,9 @@ DEV AccumulatorPosition accumulator_position() {
 // staging area.
 constexpr int STAGED_BOX_BYTES = 64 * 128;
 
+// Two numbers of s become the slopes of activation f there.
+DEV void slopes_in_place(int f, float2* place) { *place = make_float2(activate_slope(f, place->x), activate_slope(f, place->y)); }
+
 // ds (B, inputs, L) = scale·(Wᵀ dz)·mask·f′(s) for the `batch` sequences from b0 on, to which dz (batch, rows, L) belongs.
 // masks: a bit per element as write_f16_a (f16_copies_sm90.cuh) keeps them, or null.
 template <int PRODUCTS>
@@ -113,17 +116,13 @@ DEV void input_gradient(const TensorMap* ds, const TensorMap* s, const TensorMap
         if ((q & 3) == 0 && q) phase ^= 1;
         barrier_wait(ready + 8 * (q & 3), phase);
         char* const from = mine + (q & 3) * STAGED_BOX_BYTES + (16 * l.warp + l.g) * 128 + (l.t & 1) * 8;
-        const auto slope = [&](int f, int k) {
-          float2* place = (float2*)(from + (k >> 2) * 1024 + ((2 * (k & 3) + (l.t >> 1)) ^ l.g) * 16);
-          *place = make_float2(activate_slope(f, place->x), activate_slope(f, place->y));
-        };
-        if (f != ACTIVATION_GELU) {
+        if (f != ACTIVATION_GELU)
 #pragma unroll 1
-          for (int k = 0; k < 8; ++k) slope(f, k);
-        } else if (PRODUCTS == 3) {
+          for (int k = 0; k < 8; ++k) slopes_in_place(f, (float2*)(from + (k >> 2) * 1024 + ((2 * (k & 3) + (l.t >> 1)) ^ l.g) * 16));
+        else if (PRODUCTS == 3)
 #pragma unroll 2
-          for (int k = 0; k < 8; ++k) slope(ACTIVATION_GELU, k);
-        }
+          for (int k = 0; k < 8; ++k)
+            slopes_in_place(ACTIVATION_GELU, (float2*)(from + (k >> 2) * 1024 + ((2 * (k & 3) + (l.t >> 1)) ^ l.g) * 16));
 #pragma unroll
         for (int k = 0; k < 8; ++k) {
           const int r = k >> 2, j = 4 * q + (k & 3);
