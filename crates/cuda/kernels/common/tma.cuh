@@ -2,7 +2,8 @@
 // boxes of an array by the copy engine (TMA), and products by warpgroups (wgmma) of f16 operands in such boxes.
 //
 // A box has rows of 128 bytes. The 16-byte blocks of a row are exchanged within groups of eight rows (block p of row r
-// lies at p ^ (r & 7)), and a box starts at a multiple of 1024 bytes.
+// lies at p ^ (r & 7)), and a box starts at a multiple of 1024 bytes. Boxes of an operand whose fast index is k may have
+// rows of 64 bytes: then block p of row r lies at p ^ (r / 2 & 3), and a box starts at a multiple of 512 bytes.
 #pragma once
 #include "common/wgmma.cuh"
 
@@ -84,15 +85,17 @@ DEV void wgmma_wait_but() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
 }
 
-// The descriptor that wgmma takes of an operand in boxes. Where k is the fast index (KFAST), groups of eight rows are
-// 1024 bytes apart and 16 k take 32 bytes; where it is slow, groups of eight k are 1024 bytes apart, 16 k take 2048
+// The descriptor that wgmma takes of an operand in boxes of K values of k, 64 or 32. Where k is the fast index (KFAST), groups of eight
+// rows are 16·K bytes apart and 16 k take 32 bytes; where it is slow, groups of eight k are 1024 bytes apart, 16 k take 2048
 // bytes, and `apart` is the distance from one box of 64 columns to the next.
-template <bool KFAST>
+template <bool KFAST, int K>
 struct BoxDescriptor {
-  static constexpr int K16 = KFAST ? 32 : 2048;
+  static constexpr int K16 = KFAST ? 32 : 2048, GROUP = KFAST ? 16 * K : 1024;
+  // How blocks of 16 bytes are exchanged: as in rows of 128 bytes (1), of 64 bytes (2).
+  static constexpr u64 EXCHANGE = KFAST && K == 32 ? 2 : 1;
   __device__ __forceinline__ static u64 describe(u32 address, int apart) {
     const u64 leading = KFAST ? 1 : apart >> 4;
-    return (u64)(address >> 4 & 0x3fff) | leading << 16 | (u64)(1024 >> 4) << 32 | 1ull << 62;
+    return (u64)(address >> 4 & 0x3fff) | leading << 16 | (u64)(GROUP >> 4) << 32 | EXCHANGE << 62;
   }
 };
 

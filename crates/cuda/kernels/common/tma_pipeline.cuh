@@ -1,8 +1,11 @@
 // A matrix product as a pipeline: one thread (the producer) loads boxes of both operands by TMA, two warpgroups
 // multiply them.
 //
-// A block's tile is 128 × N, 64 rows per warpgroup; a step of the pipeline is 64 values of k, and STAGES steps are in
-// shared memory at a time.
+// A block's tile is 128 × N, 64 rows per warpgroup, and STAGES steps of the pipeline are in shared memory at a time. A step
+// is 64 values of k of one f16 number each (PRODUCTS = 1), or 32 of pairs of f16 numbers, x = high + low (PRODUCTS = 3):
+// the product of two pairs is low·high + high·low + high·high, and low·low, 2⁻²² of it at most, is left out. Both kinds of
+// step take the same memory; of pairs one byte serves half as many products again. An array of pairs has its
+// matrices twice: matrix z as 2z, its high parts, and 2z + 1, its low parts.
 #pragma once
 #include "common/tma.cuh"
 
@@ -16,10 +19,13 @@ struct BoxStart {
   int a, b, k, za, zb;
 };
 
-template <int N, bool AK, bool BK, int STAGES>
+template <int N, bool AK, bool BK, int STAGES, int PRODUCTS>
 struct ProductPipeline {
-  static constexpr int A = 128 * 64 * 2, B = N * 64 * 2, STAGE = A + B;
-  // Boxes of B: 64 columns of 64 k, or 64 k of half the columns.
+  static_assert(PRODUCTS == 1 || PRODUCTS == 3, "one product of f16, or three of pairs");
+  static constexpr int PLANES = PRODUCTS == 1 ? 1 : 2, K = 64 / PLANES;
+  // Bytes of a step: of one plane of each operand, of all.
+  static constexpr int A = 128 * K * 2, B = N * K * 2, STAGE = PLANES * (A + B);
+  // Boxes of B: 64 columns of K k, or K k of half the columns.
   static constexpr int BOXES = BK ? 2 : N / 64, COLUMNS = BK ? N / 2 : 64;
 
   u32 memory, full, empty;
@@ -47,16 +53,21 @@ struct ProductPipeline {
     barrier_wait(empty + 8 * stage, phase ^ 1);
     const u32 ready = full + 8 * stage, to = memory + stage * STAGE;
     barrier_expect(ready, STAGE);
-    if (AK) {
-      box_load(to, a, p.k, p.a, p.za, ready);
-    } else {
-      box_load(to, a, p.a, p.k, p.za, ready);
-      box_load(to + A / 2, a, p.a + 64, p.k, p.za, ready);
-    }
 #pragma unroll
-    for (int i = 0; i < BOXES; ++i) {
-      const int column = p.b + i * COLUMNS;
-      box_load(to + A + i * (B / BOXES), b, BK ? p.k : column, BK ? column : p.k, p.zb, ready);
+    for (int plane = 0; plane < PLANES; ++plane) {
+      const u32 to_a = to + plane * A, to_b = to + PLANES * A + plane * B;
+      const int za = PLANES * p.za + plane, zb = PLANES * p.zb + plane;
+      if (AK) {
+        box_load(to_a, a, p.k, p.a, za, ready);
+      } else {
+        box_load(to_a, a, p.a, p.k, za, ready);
+        box_load(to_a + A / 2, a, p.a + 64, p.k, za, ready);
+      }
+#pragma unroll
+      for (int i = 0; i < BOXES; ++i) {
+        const int column = p.b + i * COLUMNS;
+        box_load(to_b + i * (B / BOXES), b, BK ? p.k : column, BK ? column : p.k, zb, ready);
+      }
     }
     next();
   }
@@ -74,11 +85,17 @@ struct ProductPipeline {
     for (int s = 0; s < steps; ++s) {
       barrier_wait(full + 8 * stage, phase);
       const u32 at = memory + stage * STAGE;
-      const u64 a = BoxDescriptor<AK>::describe(at + rows, 0), b = BoxDescriptor<BK>::describe(at + A, B / BOXES);
+      const u64 a = BoxDescriptor<AK, K>::describe(at + rows, 0), b = BoxDescriptor<BK, K>::describe(at + PLANES * A, B / BOXES);
       wgmma_begin();
 #pragma unroll
-      for (int k = 0; k < 4; ++k)
-        wgmma_f16<AK, BK>(acc, a + k * (BoxDescriptor<AK>::K16 >> 4), b + k * (BoxDescriptor<BK>::K16 >> 4), s | k);
+      for (int k = 0; k < K / 16; ++k) {
+        const u64 ak = a + k * (BoxDescriptor<AK, K>::K16 >> 4), bk = b + k * (BoxDescriptor<BK, K>::K16 >> 4);
+        if constexpr (PRODUCTS == 3) {
+          wgmma_f16<AK, BK>(acc, ak + (A >> 4), bk, s | k);
+          wgmma_f16<AK, BK>(acc, ak, bk + (B >> 4), 1);
+        }
+        wgmma_f16<AK, BK>(acc, ak, bk, PRODUCTS == 3 ? 1 : s | k);
+      }
       wgmma_end_group();
       meanwhile(s);
       wgmma_wait_but<1>();

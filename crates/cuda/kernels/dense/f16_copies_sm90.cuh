@@ -1,6 +1,10 @@
 // f16 copies of arrays, x·2^e, as operands of products on Hopper: the exponent e is a guess that suits most arrays or,
-// where the values do not fit, one that brings the largest magnitude below 2^15. One product of such copies holds 11 bits,
-// as TF32 does.
+// where the values do not fit, one that brings the largest magnitude below 2^15.
+//
+// One product of such copies holds 11 bits, as TF32 does. Three products (PRODUCTS = 3) are of pairs, x·2^e = high + low, with
+// high = f16(x·2^e) and low = f16(x·2^e − high). That holds 22 bits, but nothing below 2^−25, since f16 numbers are multiples of
+// 2^−24: an error of 3e-10 of the largest magnitude, by root mean square, where that is 2^6 in the copy, and of 1e-12 where it is
+// 2^14. So a guess for pairs has to bring the largest magnitude to 2^6 or more; for single numbers 2^−4 is enough.
 #pragma once
 #include "common/tma_pipeline.cuh"
 #include "dense/activation.cuh"
@@ -11,11 +15,22 @@
 typedef unsigned char u8;
 typedef unsigned short u16;
 
-// The exponent for an array: the guess, if it brings `largest` between 2^−4 and 2^15, else one from `largest`.
+// The largest exponent. Products of pairs also serve gradients of 1e-30, as products of f32 do.
+template <int PRODUCTS>
+DEV int most_exponent() { return PRODUCTS == 1 ? 60 : 110; }
+
+// The exponent for an array: the guess, if it brings `largest` between 2^−4 (pairs: 2^6) and 2^15, else one from `largest`. An infinite number
+// says nothing of the others: pairs then keep the guess, so that the sums that it is not in stay what they are.
+template <int PRODUCTS>
 DEV int exponent(u32 largest, int guess) {
   const float x = __uint_as_float(largest) * power_of_two(guess);
-  return largest == 0 || (x >= 0.0625f && x <= 32768.f) ? guess : f16_exponent(__uint_as_float(largest), 60);
+  if (PRODUCTS == 3 && largest == 0x7f800000u) return guess;
+  return largest == 0 || (x >= (PRODUCTS == 1 ? 0.0625f : 64.f) && x <= 32768.f) ? guess : f16_exponent(__uint_as_float(largest), most_exponent<PRODUCTS>());
 }
+
+// What brings a product of arrays with these exponents back. (Two exponents for pairs may be more than one number holds.)
+template <int PRODUCTS>
+DEV float unscale(int a, int b) { return PRODUCTS == 1 ? power_of_two(-a - b) : power_of_two(-a) * power_of_two(-b); }
 
 // *to ← max(*to, m of all threads of the block), of 256 threads.
 DEV void block_largest(u32* to, float m) {
@@ -33,8 +48,8 @@ DEV void block_largest(u32* to, float m) {
 
 // Writes the f16 copy of a for features first … first + lines − 1 of (batch·inputs), times `to`, and returns the
 // thread's largest magnitude. Each lane takes eight neighbouring time steps of a feature, a warp 256. masks: one bit
-// per element, drawn if `draw`, else read.
-template <bool GELU>
+// per element, drawn if `draw`, else read. Of pairs (tma_pipeline.cuh) whole sequences are written, each as two planes.
+template <int PRODUCTS, bool GELU>
 DEV float write_f16_a(u16* a, u8* masks, const float* s, float to, bool draw, i64 first, i64 lines, i64 L, int inputs, int f,
                      const DropoutKey& drop) {
   const i64 warps = stride() >> 5, tiles = (L + 255) / 256;
@@ -68,9 +83,18 @@ DEV float write_f16_a(u16* a, u8* masks, const float* s, float to, bool draw, i6
     }
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      const float v = GELU ? gelu_near(x[i]) : activate(f, x[i]);
+      const float v = GELU && PRODUCTS == 1 ? gelu_near(x[i]) : activate(GELU ? ACTIVATION_GELU : f, x[i]);
       x[i] = keep >> i & 1 ? drop.scale * v : 0.f;
       max_magnitude = fmaxf(max_magnitude, fabsf(x[i]));
+    }
+    if constexpr (PRODUCTS == 3) {
+      u16* high = a + (line + (row - quotient(first, inputs)) * inputs) * L + n;
+      uint4 h, l;
+      split_f16(h.x, l.x, x[0], x[1], to), split_f16(h.y, l.y, x[2], x[3], to);
+      split_f16(h.z, l.z, x[4], x[5], to), split_f16(h.w, l.w, x[6], x[7], to);
+      *(uint4*)high = h;
+      *(uint4*)(high + inputs * L) = l;
+      continue;
     }
     uint4 h;
     h.x = pack_f16(x[0] * to, x[1] * to), h.y = pack_f16(x[2] * to, x[3] * to);

@@ -1,5 +1,5 @@
-// The operands of the mix with GLU on Hopper (mix_sm90.cu): f16 copies of a = dropout(f(s)) and of W, each multiplied
-// by a power of two that brings it into the range of f16; and the last sums of the gradients of weight and bias.
+// The operands of the mix with GLU on Hopper (mix_sm90.cu): f16 copies of a = dropout(f(s)) and of W, single numbers or pairs, each
+// multiplied by a power of two that brings it into the range of f16; and the last sums of the gradients of weight and bias.
 #include "codes.cuh"
 #include "dense/f16_copies_sm90.cuh"
 #include "dense/mix_sm90.cuh"
@@ -7,6 +7,7 @@
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
 // Writes the f16 copy of W times `to`, its rows in the order of mix_sm90.cuh; returns the thread's largest magnitude.
+template <int PRODUCTS>
 DEV float write_f16_w(u16* plane, const float* w, float to, int outputs, int inputs) {
   const int rows = (outputs + 7) / 8 * 16, quads = inputs / 4;
   const bool vec = aligned(w);
@@ -17,27 +18,48 @@ DEV float write_f16_w(u16* plane, const float* w, float to, int outputs, int inp
     if (row >= 0) read4(x, w + (i64)row * inputs + k, 4, vec);
 #pragma unroll
     for (int i = 0; i < 4; ++i) max_magnitude = fmaxf(max_magnitude, fabsf(x[i]));
-    *(uint2*)(plane + (i64)p * inputs + k) = make_uint2(pack_f16(x[0] * to, x[1] * to), pack_f16(x[2] * to, x[3] * to));
+    u16* place = plane + (i64)p * inputs + k;
+    if constexpr (PRODUCTS == 3) {
+      uint2 h, l;
+      split_f16(h.x, l.x, x[0], x[1], to), split_f16(h.y, l.y, x[2], x[3], to);
+      *(uint2*)place = h;
+      *(uint2*)(place + (i64)rows * inputs) = l;
+      continue;
+    }
+    *(uint2*)place = make_uint2(pack_f16(x[0] * to, x[1] * to), pack_f16(x[2] * to, x[3] * to));
   }
   return max_magnitude;
 }
 
 // Writes the f16 copies of a (blockIdx.y = 0) and W (1). mode, an F16_COPIES_… of src/dense/f16_copies.rs: GUESS writes
 // both with the powers of two that most networks need, draws the dropout masks and finds the largest magnitudes; FIT
-// writes again each array that did not fit, with a power of two from its largest magnitude; RECOMPUTE writes a alone,
-// features from `first` on, again for backward. Grid (blocks, 2); block: 256 threads.
+// writes again each array that did not fit, with a power of two from its largest magnitude; RECOMPUTE writes a,
+// features from `first` on, again for backward, of pairs with its masks, and W where the grid asks for it. Grid (blocks, 2);
+// block: 256 threads.
+template <int PRODUCTS>
+DEV void f16_copies(u16* a, u16* w, u8* masks, LargestMagnitudes* largest, const float* s, const float* weight, i64 first, i64 lines,
+                    i64 L, int outputs, int inputs, int mode, int f, const DropoutKey& drop) {
+  const bool second = blockIdx.y;
+  const int guess = second ? guess_w<PRODUCTS>() : guess_a<PRODUCTS>();
+  const int e = mode == F16_COPIES_GUESS ? guess : second ? exponent_w<PRODUCTS>(largest) : exponent_a<PRODUCTS>(largest);
+  if (mode == F16_COPIES_FIT && e == guess) return;
+  const float to = power_of_two(e);
+  const bool draw = mode == F16_COPIES_GUESS || (PRODUCTS == 3 && mode == F16_COPIES_RECOMPUTE);
+  float max_magnitude;
+  if (second) max_magnitude = write_f16_w<PRODUCTS>(w, weight, to, outputs, inputs);
+  else if (f == ACTIVATION_GELU) max_magnitude = write_f16_a<PRODUCTS, true>(a, masks, s, to, draw, first, lines, L, inputs, f, drop);
+  else max_magnitude = write_f16_a<PRODUCTS, false>(a, masks, s, to, draw, first, lines, L, inputs, f, drop);
+  if (mode == F16_COPIES_GUESS) block_largest(second ? &largest->w : &largest->a, max_magnitude);
+}
 KERNEL mix_f16_copies(u16* a, u16* w, u8* masks, LargestMagnitudes* largest, const float* s, const float* weight, i64 first, i64 lines,
                   i64 L, int outputs, int inputs, int mode, int f, DROP) {
   DROP_HERE;
-  const bool second = blockIdx.y;
-  const int guess = second ? GUESS_W : GUESS_A, e = mode == F16_COPIES_GUESS ? guess : second ? exponent_w(largest) : exponent_a(largest);
-  if (mode == F16_COPIES_FIT && e == guess) return;
-  const float to = power_of_two(e);
-  float max_magnitude;
-  if (second) max_magnitude = write_f16_w(w, weight, to, outputs, inputs);
-  else if (f == ACTIVATION_GELU) max_magnitude = write_f16_a<true>(a, masks, s, to, mode == F16_COPIES_GUESS, first, lines, L, inputs, f, drop);
-  else max_magnitude = write_f16_a<false>(a, masks, s, to, mode == F16_COPIES_GUESS, first, lines, L, inputs, f, drop);
-  if (mode == F16_COPIES_GUESS) block_largest(second ? &largest->w : &largest->a, max_magnitude);
+  f16_copies<1>(a, w, masks, largest, s, weight, first, lines, L, outputs, inputs, mode, f, drop);
+}
+KERNEL __launch_bounds__(256, 3) mix_f16_copies_pairs(u16* a, u16* w, u8* masks, LargestMagnitudes* largest, const float* s, const float* weight, i64 first, i64 lines,
+                  i64 L, int outputs, int inputs, int mode, int f, DROP) {
+  DROP_HERE;
+  f16_copies<3>(a, w, masks, largest, s, weight, first, lines, L, outputs, inputs, mode, f, drop);
 }
 
 // *to ← max(*to, largest magnitude of a sample of dy (lines, L)): of four numbers somewhere in a line, and its last

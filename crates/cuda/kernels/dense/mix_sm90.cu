@@ -7,7 +7,11 @@
 //
 // One block per multiprocessor goes through the tiles of the result. Arrays other than operands (residual, dy, s) come
 // by boxes to a staging area while the tile's product runs, and results leave by boxes from the same area. Dropout
-// masks are drawn once, by forward, while the tensor cores multiply, and kept as bits.
+// masks are drawn while the tensor cores multiply.
+//
+// Each kernel is there for one product of f16 numbers and, named …_pairs, for three of pairs of them (tma_pipeline.cuh), with
+// functions as exact as those of mix.cu. The former keep forward's dropout masks as bits for backward, the latter draw them again:
+// what forward leaves is then nothing but largest magnitudes.
 #include "codes.cuh"
 #include "dense/mix_sm90.cuh"
 #include "dense/product_tiles_sm90.cuh"
@@ -35,6 +39,16 @@ struct DropoutBits {
     return (even & pairs) | (odd & pairs) << 2;
   }
 };
+// Whether each element has a draw of its own.
+DEV bool draws_each(const DropoutKey& drop) { return drop.threshold && !drop.tied; }
+// A thread's bits of line `line` of (batch·outputs).
+DEV u64 kept_bits(const DropoutKey& drop, const DropoutBits& drawn, i64 line, int t) {
+  if (draws_each(drop)) return drawn.bits(t);
+  if (!drop.threshold) return ~0ull;
+  const uint4 r = philox_of(drop, (u64)line / 4);
+  const int q = (int)line & 3;
+  return (q == 0 ? r.x : q == 1 ? r.y : q == 2 ? r.z : r.w) >= drop.threshold ? ~0ull : 0ull;
+}
 // Whether bit i is set: column as in DropoutBits.
 DEV bool bit(u64 bits, int i) { return (i < 32 ? (u32)bits >> i : (u32)(bits >> 32) >> (i - 32)) & 1; }
 
@@ -45,31 +59,34 @@ DEV u32 output_offset(const AccumulatorPosition& l, int j) {
   return (j >> 2) * OUTPUT_BOX_BYTES + (8 * l.warp + l.g) * 128 + ((2 * (j & 3) + (l.t >> 1)) ^ l.g) * 16 + (l.t & 1) * 8;
 }
 
+template <int PRODUCTS>
+DEV float gate_of(float z) { return PRODUCTS == 1 ? sigmoid_near(z) : sigmoid_by_reciprocal(z); }
+
 // y (batch, outputs, L). masks: 64 bits per thread and tile, or null where nothing is dropped or the masks are not
 // kept.
-PRODUCT mix_forward(TENSOR_MAP y, TENSOR_MAP residual, TENSOR_MAP w, TENSOR_MAP a, u64* masks, const LargestMagnitudes* largest, const float* bias, int outputs,
-                    int inputs, i64 L, int batch, int has_residual, DROP) {
-  DROP_HERE;
+template <int PRODUCTS>
+DEV void forward(const TensorMap* y, const TensorMap* residual, const TensorMap* w, const TensorMap* a, u64* masks, const LargestMagnitudes* largest,
+                 const float* bias, int outputs, int inputs, i64 L, int batch, int has_residual, const DropoutKey& drop) {
   const SharedLayout m = shared_layout();
-  ProductPipeline<TILE_STEPS, true, false, STAGES> pipe;
+  ProductPipeline<TILE_STEPS, true, false, STAGES, PRODUCTS> pipe;
   pipe.start(m.stages, m.barriers);
   if (threadIdx.x == 0) barrier_init(m.staging_ready, 1), barrier_init(m.staging_ready + 8, 1);
   wait_for_barrier_init();
   const Tiles tiles((outputs + 63) / 64, L, batch);
-  const int steps = (inputs + 63) / 64;
+  const int steps = (inputs + pipe.K - 1) / pipe.K;
   if (threadIdx.x >= PRODUCER) {
     registers_decrease<24>();
     if (threadIdx.x == PRODUCER)
       for (int i = blockIdx.x; i < tiles.count; i += gridDim.x) {
         const Tile at = tiles[i];
-        for (int s = 0; s < steps; ++s) pipe.load(&w, &a, {at.row * 128, at.column * TILE_STEPS, s * 64, 0, at.batch});
+        for (int s = 0; s < steps; ++s) pipe.load(w, a, {at.row * 128, at.column * TILE_STEPS, s * pipe.K, 0, at.batch});
       }
   } else {
     registers_increase<240>();
     const AccumulatorPosition l = accumulator_position();
     const u32 staging = m.staging + l.group * STAGING_BYTES, ready = m.staging_ready + 8 * l.group;
     char* mine = m.at + STAGES * STAGE_BYTES + l.group * STAGING_BYTES;
-    const float scale = power_of_two(-exponent_a(largest) - exponent_w(largest));
+    const float scale = unscale<PRODUCTS>(exponent_a<PRODUCTS>(largest), exponent_w<PRODUCTS>(largest));
     float acc[TILE_STEPS / 2] = {};
     u32 phase = 0;
     for (int i = blockIdx.x; i < tiles.count; i += gridDim.x) {
@@ -79,23 +96,16 @@ PRODUCT mix_forward(TENSOR_MAP y, TENSOR_MAP residual, TENSOR_MAP w, TENSOR_MAP 
       const u64 block = (line * L + n0) / 4;
       const float b1 = o < outputs ? bias[o] : 0.f, b2 = o < outputs ? bias[outputs + o] : 0.f;
       DropoutBits dropout_bits = {0, 0};
-      const bool mask_per_element = drop.threshold && !drop.tied;
+      const bool mask_per_element = draws_each(drop);
       pipe.multiply(acc, steps, [&](int s) {
         if (mask_per_element) dropout_bits.draw(drop, block, l.t, (16 + steps - 1) / steps);
         if (has_residual && l.first && s == min(1, steps - 1)) {
           wait_boxes_read<0>();
           barrier_expect(ready, STAGING_BYTES);
-          for (int b = 0; b < 8; ++b) box_load(staging + b * OUTPUT_BOX_BYTES, &residual, n0 + 32 * b, o0, at.batch, ready);
+          for (int b = 0; b < 8; ++b) box_load(staging + b * OUTPUT_BOX_BYTES, residual, n0 + 32 * b, o0, at.batch, ready);
         }
       });
-      u64 keep = ~0ull;
-      if (mask_per_element) {
-        keep = dropout_bits.bits(l.t);
-      } else if (drop.threshold) {
-        const uint4 r = philox_of(drop, (u64)line / 4);
-        const int q = (int)line & 3;
-        keep = (q == 0 ? r.x : q == 1 ? r.y : q == 2 ? r.z : r.w) >= drop.threshold ? ~0ull : 0ull;
-      }
+      const u64 keep = kept_bits(drop, dropout_bits, line, l.t);
       if (masks) masks[(i64)i * PRODUCER + threadIdx.x] = keep;
       if (has_residual) {
         barrier_wait(ready, phase);
@@ -109,62 +119,79 @@ PRODUCT mix_forward(TENSOR_MAP y, TENSOR_MAP residual, TENSOR_MAP w, TENSOR_MAP 
         float2* place = (float2*)(mine + output_offset(l, j));
         float2 x = has_residual ? *place : make_float2(0.f, 0.f);
         const float m0 = bit(keep, 2 * j) ? drop.scale : 0.f, m1 = bit(keep, 2 * j + 1) ? drop.scale : 0.f;
-        x.x = fmaf(m0, fmaf(acc[4 * j], scale, b1) * sigmoid_near(fmaf(acc[4 * j + 2], scale, b2)), x.x);
-        x.y = fmaf(m1, fmaf(acc[4 * j + 1], scale, b1) * sigmoid_near(fmaf(acc[4 * j + 3], scale, b2)), x.y);
+        x.x = fmaf(m0, fmaf(acc[4 * j], scale, b1) * gate_of<PRODUCTS>(fmaf(acc[4 * j + 2], scale, b2)), x.x);
+        x.y = fmaf(m1, fmaf(acc[4 * j + 1], scale, b1) * gate_of<PRODUCTS>(fmaf(acc[4 * j + 3], scale, b2)), x.y);
         *place = x;
       }
       stores_before_wgmma();
       warpgroup_sync(1 + l.group);
       if (l.first && o0 < outputs) {
-        for (int b = 0; b < 8 && n0 + 32 * b < L; ++b) box_store(&y, staging + b * OUTPUT_BOX_BYTES, n0 + 32 * b, o0, at.batch);
+        for (int b = 0; b < 8 && n0 + 32 * b < L; ++b) box_store(y, staging + b * OUTPUT_BOX_BYTES, n0 + 32 * b, o0, at.batch);
         boxes_end_group();
       }
     }
     if (l.first) wait_boxes_written();
   }
 }
+PRODUCT mix_forward(TENSOR_MAP y, TENSOR_MAP residual, TENSOR_MAP w, TENSOR_MAP a, u64* masks, const LargestMagnitudes* largest, const float* bias, int outputs,
+                    int inputs, i64 L, int batch, int has_residual, DROP) {
+  DROP_HERE;
+  forward<1>(&y, &residual, &w, &a, masks, largest, bias, outputs, inputs, L, batch, has_residual, drop);
+}
+PRODUCT mix_forward_pairs(TENSOR_MAP y, TENSOR_MAP residual, TENSOR_MAP w, TENSOR_MAP a, u64* masks, const LargestMagnitudes* largest, const float* bias,
+                          int outputs, int inputs, i64 L, int batch, int has_residual, DROP) {
+  DROP_HERE;
+  forward<3>(&y, &residual, &w, &a, masks, largest, bias, outputs, inputs, L, batch, has_residual, drop);
+}
 
 // dz (batch, rows, L) in f16 for the `batch` sequences from b0 on; part (B, L / 256, rows): sums of dz over each tile's
-// time steps. fit = 0: with a guessed power of two; fit = 1: again, only where the guess did not fit.
-PRODUCT mix_dz(TENSOR_MAP dz, TENSOR_MAP dy, TENSOR_MAP w, TENSOR_MAP a, float* part, const u64* masks, const LargestMagnitudes* largest, LargestGradients* back,
-               const float* bias, int b0, int a0, int outputs, int inputs, i64 L, int batch, int fit, float drop_scale) {
-  const int guess = guessed_exponent_dz(back, drop_scale), fitted = fit ? exponent_dz(back, drop_scale) : guess;
+// time steps. masks: as forward kept them, of pairs not read. fit = 0: with a guessed power of two; fit = 1: again, only where the guess did not fit.
+template <int PRODUCTS>
+DEV void gate_gradient(const TensorMap* dz, const TensorMap* dy, const TensorMap* w, const TensorMap* a, float* part, const u64* masks,
+                       const LargestMagnitudes* largest, LargestGradients* back, const float* bias, int b0, int a0, int outputs, int inputs, i64 L,
+                       int batch, int fit, const DropoutKey& drop) {
+  const float drop_scale = drop.scale;
+  const int guess = guessed_exponent_dz<PRODUCTS>(back, drop_scale), fitted = fit ? exponent_dz<PRODUCTS>(back, drop_scale) : guess;
   if (fit && fitted == guess) return;
   const SharedLayout m = shared_layout();
-  ProductPipeline<TILE_STEPS, true, false, STAGES> pipe;
+  ProductPipeline<TILE_STEPS, true, false, STAGES, PRODUCTS> pipe;
   pipe.start(m.stages, m.barriers);
   if (threadIdx.x == 0) barrier_init(m.staging_ready, 1), barrier_init(m.staging_ready + 8, 1);
   wait_for_barrier_init();
   const Tiles tiles((outputs + 63) / 64, L, batch);
-  const int steps = (inputs + 63) / 64, rows = (outputs + 7) / 8 * 16;
+  const int steps = (inputs + pipe.K - 1) / pipe.K, rows = (outputs + 7) / 8 * 16;
   if (threadIdx.x >= PRODUCER) {
     registers_decrease<24>();
     if (threadIdx.x == PRODUCER)
       for (int i = blockIdx.x; i < tiles.count; i += gridDim.x) {
         const Tile at = tiles[i];
-        for (int s = 0; s < steps; ++s) pipe.load(&w, &a, {at.row * 128, at.column * TILE_STEPS, s * 64, 0, a0 + at.batch});
+        for (int s = 0; s < steps; ++s) pipe.load(w, a, {at.row * 128, at.column * TILE_STEPS, s * pipe.K, 0, a0 + at.batch});
       }
   } else {
     registers_increase<240>();
     const AccumulatorPosition l = accumulator_position();
     const u32 staging = m.staging + l.group * STAGING_BYTES, ready = m.staging_ready + 8 * l.group;
     char* mine = m.at + STAGES * STAGE_BYTES + l.group * STAGING_BYTES;
-    const float scale = power_of_two(-exponent_a(largest) - exponent_w(largest)), to = power_of_two(fitted);
+    const float scale = unscale<PRODUCTS>(exponent_a<PRODUCTS>(largest), exponent_w<PRODUCTS>(largest)), to = power_of_two(fitted);
     float acc[TILE_STEPS / 2] = {}, max_magnitude = 0.f;
     u32 phase = 0;
     for (int i = blockIdx.x; i < tiles.count; i += gridDim.x) {
       const Tile at = tiles[i];
       const int o0 = at.row * 64 + l.group * 32, o = o0 + 8 * l.warp + l.g, n0 = at.column * TILE_STEPS, b = b0 + at.batch;
       const float b1 = o < outputs ? bias[o] : 0.f, b2 = o < outputs ? bias[outputs + o] : 0.f;
-      const u64 keep =
-          masks ? masks[((i64)b0 * tiles.rows * tiles.columns + i) * PRODUCER + threadIdx.x] : ~0ull;
+      const i64 line = (i64)b * outputs + o;
+      const u64 kept =
+          PRODUCTS == 1 && masks ? masks[((i64)b0 * tiles.rows * tiles.columns + i) * PRODUCER + threadIdx.x] : ~0ull;
+      DropoutBits dropout_bits = {0, 0};
       pipe.multiply(acc, steps, [&](int s) {
+        if (PRODUCTS == 3 && draws_each(drop)) dropout_bits.draw(drop, (line * L + n0) / 4, l.t, (16 + steps - 1) / steps);
         if (l.first && s == min(1, steps - 1)) {
           wait_boxes_read<0>();
           barrier_expect(ready, STAGING_BYTES);
-          for (int q = 0; q < 8; ++q) box_load(staging + q * OUTPUT_BOX_BYTES, &dy, n0 + 32 * q, o0, b, ready);
+          for (int q = 0; q < 8; ++q) box_load(staging + q * OUTPUT_BOX_BYTES, dy, n0 + 32 * q, o0, b, ready);
         }
       });
+      const u64 keep = PRODUCTS == 3 ? kept_bits(drop, dropout_bits, line, l.t) : kept;
       barrier_wait(ready, phase);
       phase ^= 1;
       float s1 = 0.f, s2 = 0.f;
@@ -173,7 +200,7 @@ PRODUCT mix_dz(TENSOR_MAP dz, TENSOR_MAP dy, TENSOR_MAP w, TENSOR_MAP a, float* 
         const float2 x = *(const float2*)(mine + output_offset(l, j));
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
-          const float open = sigmoid_near(fmaf(acc[4 * j + 2 + e], scale, b2));
+          const float open = gate_of<PRODUCTS>(fmaf(acc[4 * j + 2 + e], scale, b2));
           const float d = (bit(keep, 2 * j + e) ? drop_scale * (e ? x.y : x.x) : 0.f) * open;
           const float d2 = d * fmaf(acc[4 * j + e], scale, b1) * (1.f - open);
           s1 += d, s2 += d2;
@@ -188,19 +215,32 @@ PRODUCT mix_dz(TENSOR_MAP dz, TENSOR_MAP dy, TENSOR_MAP w, TENSOR_MAP a, float* 
         sums[0] = s1, sums[8] = s2;
       }
       // dz overwrites dy in the staging area, once all threads of the warpgroup have read dy: boxes of 64 rows × 64
-      // numbers.
-      warpgroup_sync(1 + l.group);
+      // numbers. The low parts of pairs overwrite the high ones, once those have left.
 #pragma unroll
-      for (int j = 0; j < TILE_STEPS / 8; ++j) {
-        char* place = mine + (j >> 3) * 8192 + (16 * l.warp + l.g) * 128 + ((j & 7) ^ l.g) * 16 + 4 * l.t;
-        *(u32*)place = pack_f16(acc[4 * j], acc[4 * j + 1]);
-        *(u32*)(place + 1024) = pack_f16(acc[4 * j + 2], acc[4 * j + 3]);
-      }
-      stores_before_wgmma();
-      warpgroup_sync(1 + l.group);
-      if (l.first && o0 < outputs) {
-        for (int q = 0; q < 4 && n0 + 64 * q < L; ++q) box_store(&dz, staging + q * 8192, n0 + 64 * q, 2 * o0, at.batch);
-        boxes_end_group();
+      for (int plane = 0; plane < pipe.PLANES; ++plane) {
+        if (plane && l.first) wait_boxes_read<0>();
+        warpgroup_sync(1 + l.group);
+#pragma unroll
+        for (int j = 0; j < TILE_STEPS / 8; ++j) {
+          char* place = mine + (j >> 3) * 8192 + (16 * l.warp + l.g) * 128 + ((j & 7) ^ l.g) * 16 + 4 * l.t;
+#pragma unroll
+          for (int r = 0; r < 2; ++r) {
+            float &x = acc[4 * j + 2 * r], &y = acc[4 * j + 2 * r + 1];
+            const u32 two = pack_f16(x, y);
+            *(u32*)(place + 1024 * r) = two;
+            if (plane + 1 < pipe.PLANES) {
+              const float2 high = unpack_f16(two);
+              x -= high.x, y -= high.y;
+            }
+          }
+        }
+        stores_before_wgmma();
+        warpgroup_sync(1 + l.group);
+        if (l.first && o0 < outputs) {
+          for (int q = 0; q < 4 && n0 + 64 * q < L; ++q)
+            box_store(dz, staging + q * 8192, n0 + 64 * q, 2 * o0, pipe.PLANES * at.batch + plane);
+          boxes_end_group();
+        }
       }
     }
     if (l.first) wait_boxes_written();
@@ -210,27 +250,53 @@ PRODUCT mix_dz(TENSOR_MAP dz, TENSOR_MAP dy, TENSOR_MAP w, TENSOR_MAP a, float* 
   }
 }
 
+PRODUCT mix_dz(TENSOR_MAP dz, TENSOR_MAP dy, TENSOR_MAP w, TENSOR_MAP a, float* part, const u64* masks, const LargestMagnitudes* largest, LargestGradients* back,
+               const float* bias, int b0, int a0, int outputs, int inputs, i64 L, int batch, int fit, DROP) {
+  DROP_HERE;
+  gate_gradient<1>(&dz, &dy, &w, &a, part, masks, largest, back, bias, b0, a0, outputs, inputs, L, batch, fit, drop);
+}
+PRODUCT mix_dz_pairs(TENSOR_MAP dz, TENSOR_MAP dy, TENSOR_MAP w, TENSOR_MAP a, float* part, const u64* masks, const LargestMagnitudes* largest,
+                     LargestGradients* back, const float* bias, int b0, int a0, int outputs, int inputs, i64 L, int batch, int fit, DROP) {
+  DROP_HERE;
+  gate_gradient<3>(&dz, &dy, &w, &a, part, masks, largest, back, bias, b0, a0, outputs, inputs, L, batch, fit, drop);
+}
+
 // ds (B, inputs, L) for the `batch` sequences from b0 on, to which dz belongs.
+template <int PRODUCTS>
+DEV float ds_scale(const LargestMagnitudes* largest, const LargestGradients* back, float drop_scale) {
+  return unscale<PRODUCTS>(exponent_w<PRODUCTS>(largest), exponent_dz<PRODUCTS>(back, drop_scale)) * drop_scale;
+}
 PRODUCT mix_ds(TENSOR_MAP ds, TENSOR_MAP s, TENSOR_MAP w, TENSOR_MAP dz, const u8* masks, const LargestMagnitudes* largest, const LargestGradients* back, int b0,
                int outputs, int inputs, i64 L, int batch, int f, float drop_scale) {
-  const float scale = power_of_two(-exponent_w(largest) - exponent_dz(back, drop_scale)) * drop_scale;
-  input_gradient(&ds, &s, &w, &dz, masks, scale, b0, (outputs + 7) / 8 * 16, inputs, L, batch, f);
+  input_gradient<1>(&ds, &s, &w, &dz, masks, ds_scale<1>(largest, back, drop_scale), b0, (outputs + 7) / 8 * 16, inputs, L, batch, f);
+}
+PRODUCT mix_ds_pairs(TENSOR_MAP ds, TENSOR_MAP s, TENSOR_MAP w, TENSOR_MAP dz, const u8* masks, const LargestMagnitudes* largest, const LargestGradients* back,
+                     int b0, int outputs, int inputs, i64 L, int batch, int f, float drop_scale) {
+  input_gradient<3>(&ds, &s, &w, &dz, masks, ds_scale<3>(largest, back, drop_scale), b0, (outputs + 7) / 8 * 16, inputs, L, batch, f);
 }
 
 // slices (parts, rows, inputs): Σ dz·aᵀ.
-template <int N>
-DEV void mix_dw(const TensorMap* dz, const TensorMap* a, float* slices, const LargestMagnitudes* largest, const LargestGradients* back, int a0,
-                int rows, int inputs, i64 L, int batch, float drop_scale) {
-  const float scale = power_of_two(-exponent_a(largest) - exponent_dz(back, drop_scale));
-  weight_gradient<N>(dz, a, slices, scale, a0, rows, inputs, L, batch);
+template <int N, int PRODUCTS>
+DEV void dw(const TensorMap* dz, const TensorMap* a, float* slices, const LargestMagnitudes* largest, const LargestGradients* back, int a0,
+            int rows, int inputs, i64 L, int batch, float drop_scale) {
+  const float scale = unscale<PRODUCTS>(exponent_a<PRODUCTS>(largest), exponent_dz<PRODUCTS>(back, drop_scale));
+  weight_gradient<N, PRODUCTS>(dz, a, slices, scale, a0, rows, inputs, L, batch);
 }
 PRODUCT mix_dw_128(TENSOR_MAP dz, TENSOR_MAP a, float* slices, const LargestMagnitudes* largest, const LargestGradients* back, int a0, int rows,
                    int inputs, i64 L, int batch, float scale) {
-  mix_dw<128>(&dz, &a, slices, largest, back, a0, rows, inputs, L, batch, scale);
+  dw<128, 1>(&dz, &a, slices, largest, back, a0, rows, inputs, L, batch, scale);
 }
 PRODUCT mix_dw_256(TENSOR_MAP dz, TENSOR_MAP a, float* slices, const LargestMagnitudes* largest, const LargestGradients* back, int a0, int rows,
                    int inputs, i64 L, int batch, float scale) {
-  mix_dw<256>(&dz, &a, slices, largest, back, a0, rows, inputs, L, batch, scale);
+  dw<256, 1>(&dz, &a, slices, largest, back, a0, rows, inputs, L, batch, scale);
+}
+PRODUCT mix_dw_128_pairs(TENSOR_MAP dz, TENSOR_MAP a, float* slices, const LargestMagnitudes* largest, const LargestGradients* back, int a0, int rows,
+                         int inputs, i64 L, int batch, float scale) {
+  dw<128, 3>(&dz, &a, slices, largest, back, a0, rows, inputs, L, batch, scale);
+}
+PRODUCT mix_dw_256_pairs(TENSOR_MAP dz, TENSOR_MAP a, float* slices, const LargestMagnitudes* largest, const LargestGradients* back, int a0, int rows,
+                         int inputs, i64 L, int batch, float scale) {
+  dw<256, 3>(&dz, &a, slices, largest, back, a0, rows, inputs, L, batch, scale);
 }
 
 #endif

@@ -1,7 +1,6 @@
 // What the kernels of the mix with GLU on Hopper have in common (mix_sm90.cu, mix_f16_copies_sm90.cu).
 //
-// Operands are f16 copies, x·2^e; the exponent e is a guess that suits most networks or, where the values do not fit,
-// one that brings the largest magnitude below 2^15. One product of such copies holds 11 bits, as TF32 does.
+// Operands are f16 copies, x·2^e, single numbers or pairs (f16_copies_sm90.cuh).
 //
 // The rows of W and dz are ordered so that a thread of wgmma holds z₁ and z₂ of the same output: of every sixteen rows
 // the first eight are z₁ and the last eight z₂ of the same eight outputs. The last sixteen may be filled with zeros.
@@ -25,13 +24,26 @@ struct LargestGradients {
   u32 dy, dz;
 };
 
-// Exponents that suit most networks.
-constexpr int GUESS_A = 0, GUESS_W = 8;
+// Exponents that suit most networks: of pairs, where the largest magnitude of a is between 1/4 and 128, that of W between
+// 1/64 and 8.
+template <int PRODUCTS>
+DEV int guess_a() { return PRODUCTS == 1 ? 0 : 8; }
+template <int PRODUCTS>
+DEV int guess_w() { return PRODUCTS == 1 ? 8 : 12; }
 
-DEV int exponent_a(const LargestMagnitudes* l) { return exponent(l->a, GUESS_A); }
-DEV int exponent_w(const LargestMagnitudes* l) { return exponent(l->w, GUESS_W); }
-// dz is about as large as dy, of which the largest magnitude in a random subset is known: room for 2^10 times that.
-DEV int guessed_exponent_dz(const LargestGradients* l, float scale) { return f16_exponent(scale * __uint_as_float(l->dy), 60) - 10; }
-DEV int exponent_dz(const LargestGradients* l, float scale) { return exponent(l->dz, guessed_exponent_dz(l, scale)); }
+template <int PRODUCTS>
+DEV int exponent_a(const LargestMagnitudes* l) { return exponent<PRODUCTS>(l->a, guess_a<PRODUCTS>()); }
+template <int PRODUCTS>
+DEV int exponent_w(const LargestMagnitudes* l) { return exponent<PRODUCTS>(l->w, guess_w<PRODUCTS>()); }
+// dz is about as large as dy, of which the largest magnitude in a random subset is known: room for 2^10 times that, of
+// pairs for 2^4 times.
+template <int PRODUCTS>
+DEV int guessed_exponent_dz(const LargestGradients* l, float scale) {
+  return f16_exponent(scale * __uint_as_float(l->dy), most_exponent<PRODUCTS>()) - (PRODUCTS == 1 ? 10 : 4);
+}
+template <int PRODUCTS>
+DEV int exponent_dz(const LargestGradients* l, float scale) {
+  return exponent<PRODUCTS>(l->dz, guessed_exponent_dz<PRODUCTS>(l, scale));
+}
 
 #endif

@@ -45,7 +45,7 @@ KERNEL f16_copies(Magnitudes* magnitudes, ARRAYS, int mode) {
   ARRAY_HERE;
   if (array.octets == 0) return;
   const Magnitudes known = magnitudes[blockIdx.y];
-  const int guess = guessed_exponent(known), e = mode == F16_COPIES_GUESS ? guess : exponent(known.all, guess);
+  const int guess = guessed_exponent(known), e = mode == F16_COPIES_GUESS ? guess : exponent<1>(known.all, guess);
   if (mode == F16_COPIES_FIT && e == guess) return;
   const float to = power_of_two(e);
   const bool vec = aligned(array.from);
@@ -65,12 +65,12 @@ KERNEL f16_copies(Magnitudes* magnitudes, ARRAYS, int mode) {
 // on of a batch whose masks are drawn. masks: a bit per element, written by GUESS and read by FIT. Block: 256 threads.
 KERNEL activated_copy(Magnitudes* magnitudes, u16* a, u8* masks, const float* s, i64 first, i64 lines, i64 L, int inputs, int mode, int f, DROP) {
   DROP_HERE;
-  const int guess = guessed_exponent(*magnitudes), e = mode == F16_COPIES_GUESS ? guess : exponent(magnitudes->all, guess);
+  const int guess = guessed_exponent(*magnitudes), e = mode == F16_COPIES_GUESS ? guess : exponent<1>(magnitudes->all, guess);
   if (mode == F16_COPIES_FIT && e == guess) return;
   const float to = power_of_two(e);
   const bool draw = mode == F16_COPIES_GUESS;
-  const float largest = f == ACTIVATION_GELU ? write_f16_a<true>(a, masks, s, to, draw, first, lines, L, inputs, f, drop)
-                                             : write_f16_a<false>(a, masks, s, to, draw, first, lines, L, inputs, f, drop);
+  const float largest = f == ACTIVATION_GELU ? write_f16_a<1, true>(a, masks, s, to, draw, first, lines, L, inputs, f, drop)
+                                             : write_f16_a<1, false>(a, masks, s, to, draw, first, lines, L, inputs, f, drop);
   if (draw) block_largest(&magnitudes->all, largest);
 }
 

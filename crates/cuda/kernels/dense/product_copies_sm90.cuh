@@ -12,6 +12,6 @@ struct Magnitudes {
 // The exponent with which an array is copied first: room for 2^10 times the largest magnitude of the sample.
 DEV int guessed_exponent(const Magnitudes& m) { return m.sample ? f16_exponent(__uint_as_float(m.sample), 60) - 10 : 0; }
 // The exponent of the copy.
-DEV int copy_exponent(const Magnitudes& m) { return exponent(m.all, guessed_exponent(m)); }
+DEV int copy_exponent(const Magnitudes& m) { return exponent<1>(m.all, guessed_exponent(m)); }
 
 #endif

@@ -59,24 +59,28 @@ DEV AccumulatorPosition accumulator_position() {
 // staging area.
 constexpr int STAGED_BOX_BYTES = 64 * 128;
 
+// Two numbers of s become the slopes of activation f there.
+DEV void slopes_in_place(int f, float2* place) { *place = make_float2(activate_slope(f, place->x), activate_slope(f, place->y)); }
+
 // ds (B, inputs, L) = scale·(Wᵀ dz)·mask·f′(s) for the `batch` sequences from b0 on, to which dz (batch, rows, L) belongs.
 // masks: a bit per element as write_f16_a (f16_copies_sm90.cuh) keeps them, or null.
+template <int PRODUCTS>
 DEV void input_gradient(const TensorMap* ds, const TensorMap* s, const TensorMap* w, const TensorMap* dz, const u8* masks, float scale, int b0,
                         int rows, int inputs, i64 L, int batch, int f) {
   const SharedLayout m = shared_layout();
-  ProductPipeline<TILE_STEPS, false, false, STAGES> pipe;
+  ProductPipeline<TILE_STEPS, false, false, STAGES, PRODUCTS> pipe;
   pipe.start(m.stages, m.barriers);
   if (threadIdx.x == 0)
     for (int i = 0; i < 8; ++i) barrier_init(m.staging_ready + 8 * i, 1);
   wait_for_barrier_init();
   const Tiles tiles((inputs + 127) / 128, L, batch);
-  const int steps = (rows + 63) / 64;
+  const int steps = (rows + pipe.K - 1) / pipe.K;
   if (threadIdx.x >= PRODUCER) {
     registers_decrease<24>();
     if (threadIdx.x == PRODUCER)
       for (int i = blockIdx.x; i < tiles.count; i += gridDim.x) {
         const Tile at = tiles[i];
-        for (int k = 0; k < steps; ++k) pipe.load(w, dz, {at.row * 128, at.column * TILE_STEPS, k * 64, 0, at.batch});
+        for (int k = 0; k < steps; ++k) pipe.load(w, dz, {at.row * 128, at.column * TILE_STEPS, k * pipe.K, 0, at.batch});
       }
   } else {
     registers_increase<240>();
@@ -114,10 +118,11 @@ DEV void input_gradient(const TensorMap* ds, const TensorMap* s, const TensorMap
         char* const from = mine + (q & 3) * STAGED_BOX_BYTES + (16 * l.warp + l.g) * 128 + (l.t & 1) * 8;
         if (f != ACTIVATION_GELU)
 #pragma unroll 1
-          for (int k = 0; k < 8; ++k) {
-            float2* place = (float2*)(from + (k >> 2) * 1024 + ((2 * (k & 3) + (l.t >> 1)) ^ l.g) * 16);
-            *place = make_float2(activate_slope(f, place->x), activate_slope(f, place->y));
-          }
+          for (int k = 0; k < 8; ++k) slopes_in_place(f, (float2*)(from + (k >> 2) * 1024 + ((2 * (k & 3) + (l.t >> 1)) ^ l.g) * 16));
+        else if (PRODUCTS == 3)
+#pragma unroll 2
+          for (int k = 0; k < 8; ++k)
+            slopes_in_place(ACTIVATION_GELU, (float2*)(from + (k >> 2) * 1024 + ((2 * (k & 3) + (l.t >> 1)) ^ l.g) * 16));
 #pragma unroll
         for (int k = 0; k < 8; ++k) {
           const int r = k >> 2, j = 4 * q + (k & 3);
@@ -126,7 +131,7 @@ DEV void input_gradient(const TensorMap* ds, const TensorMap* s, const TensorMap
           const u32 word = (q & 3) == 0 ? of.x : (q & 3) == 1 ? of.y : (q & 3) == 2 ? of.z : of.w;
           const u32 two = word >> (8 * (k & 3) + 2 * l.t);
           float2 x = *place;
-          if (f == ACTIVATION_GELU) x = make_float2(gelu_slope_near(x.x), gelu_slope_near(x.y));
+          if (PRODUCTS == 1 && f == ACTIVATION_GELU) x = make_float2(gelu_slope_near(x.x), gelu_slope_near(x.y));
           x.x = two & 1 ? acc[4 * j + 2 * r] * scale * x.x : 0.f;
           x.y = two & 2 ? acc[4 * j + 2 * r + 1] * scale * x.y : 0.f;
           *place = x;
@@ -150,14 +155,14 @@ DEV void input_gradient(const TensorMap* ds, const TensorMap* s, const TensorMap
 
 // slices (parts, rows, inputs): scale·Σ dz·aᵀ over `batch` sequences, of a from a0 on, and all time steps, cut into `parts`
 // ranges. Grid (rows / 128, inputs / N, parts).
-template <int N>
+template <int N, int PRODUCTS>
 DEV void weight_gradient(const TensorMap* dz, const TensorMap* a, float* slices, float scale, int a0, int rows, int inputs, i64 L, int batch) {
   constexpr int DW_STAGES = 4;
   const u32 start = (shared_address(shared) + 1023) & ~1023u;
-  ProductPipeline<N, true, true, DW_STAGES> pipe;
-  pipe.start(start, start + DW_STAGES * (128 * 128 + N * 128));
+  ProductPipeline<N, true, true, DW_STAGES, PRODUCTS> pipe;
+  pipe.start(start, start + DW_STAGES * pipe.STAGE);
   wait_for_barrier_init();
-  const int steps_per_matrix = (int)((L + 63) / 64), total_steps = batch * steps_per_matrix, steps_per_block = (total_steps + (int)gridDim.z - 1) / (int)gridDim.z;
+  const int steps_per_matrix = (int)((L + pipe.K - 1) / pipe.K), total_steps = batch * steps_per_matrix, steps_per_block = (total_steps + (int)gridDim.z - 1) / (int)gridDim.z;
   const int first = blockIdx.z * steps_per_block, steps = min(total_steps, first + steps_per_block) - first;
   const int m0 = blockIdx.x * 128, n0 = blockIdx.y * N;
   if (threadIdx.x >= PRODUCER) {
@@ -165,7 +170,7 @@ DEV void weight_gradient(const TensorMap* dz, const TensorMap* a, float* slices,
     if (threadIdx.x == PRODUCER)
       for (int s = first; s < first + steps; ++s) {
         const int z = s / steps_per_matrix;
-        pipe.load(dz, a, {m0, n0, (s - z * steps_per_matrix) * 64, z, a0 + z});
+        pipe.load(dz, a, {m0, n0, (s - z * steps_per_matrix) * pipe.K, z, a0 + z});
       }
   } else {
     registers_increase<240>();

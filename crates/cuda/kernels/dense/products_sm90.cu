@@ -21,7 +21,7 @@ DEV float unscaled(const Magnitudes* magnitudes, int i, int j) {
 template <bool AK>
 DEV void product(const TensorMap* y, const TensorMap* a, const TensorMap* b, const float* bias, float scale, int rows, int inner, i64 L, int batch) {
   const SharedLayout m = shared_layout();
-  ProductPipeline<TILE_STEPS, AK, false, STAGES> pipe;
+  ProductPipeline<TILE_STEPS, AK, false, STAGES, 1> pipe;
   pipe.start(m.stages, m.barriers);
   wait_for_barrier_init();
   const Tiles tiles((rows + 127) / 128, L, batch);
@@ -85,15 +85,15 @@ PRODUCT product_backward(TENSOR_MAP dx, TENSOR_MAP w, TENSOR_MAP dy, const Magni
 // ds (B, inputs, L) for the `batch` sequences from b0 on, to which dz belongs.
 PRODUCT product_backward_activated(TENSOR_MAP ds, TENSOR_MAP s, TENSOR_MAP w, TENSOR_MAP dz, const u8* masks, const Magnitudes* magnitudes, int b0, int outputs,
                                    int inputs, i64 L, int batch, int f, float drop_scale) {
-  input_gradient(&ds, &s, &w, &dz, masks, unscaled(magnitudes, OF_W, OF_DY) * drop_scale, b0, outputs, inputs, L, batch, f);
+  input_gradient<1>(&ds, &s, &w, &dz, masks, unscaled(magnitudes, OF_W, OF_DY) * drop_scale, b0, outputs, inputs, L, batch, f);
 }
 
 // slices (parts, outputs, inputs).
 PRODUCT product_weights_128(TENSOR_MAP dy, TENSOR_MAP x, float* slices, const Magnitudes* magnitudes, int outputs, int inputs, i64 L, int batch) {
-  weight_gradient<128>(&dy, &x, slices, unscaled(magnitudes, OF_X, OF_DY), 0, outputs, inputs, L, batch);
+  weight_gradient<128, 1>(&dy, &x, slices, unscaled(magnitudes, OF_X, OF_DY), 0, outputs, inputs, L, batch);
 }
 PRODUCT product_weights_256(TENSOR_MAP dy, TENSOR_MAP x, float* slices, const Magnitudes* magnitudes, int outputs, int inputs, i64 L, int batch) {
-  weight_gradient<256>(&dy, &x, slices, unscaled(magnitudes, OF_X, OF_DY), 0, outputs, inputs, L, batch);
+  weight_gradient<256, 1>(&dy, &x, slices, unscaled(magnitudes, OF_X, OF_DY), 0, outputs, inputs, L, batch);
 }
 
 #endif

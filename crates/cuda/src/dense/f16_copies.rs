@@ -10,7 +10,7 @@ pub(crate) enum F16CopiesMode {
     Guess,
     /// Writes again each array that did not fit, by a power of two from its largest magnitude.
     Fit,
-    /// Writes a alone, again, for backward.
+    /// Writes a again, for backward; pairs of f16 numbers with the masks, and W where it was not kept.
     Recompute,
 }
 

@@ -1,13 +1,12 @@
 //! A mix with GLU on Hopper: kernels whose matrix products include the gate, dropout and the residual
-//! (`kernels/dense/mix_sm90.cu`, `kernels/dense/mix_f16_copies_sm90.cu`), for every precision below
-//! [`Precision::Highest`].
+//! (`kernels/dense/mix_sm90.cu`, `kernels/dense/mix_f16_copies_sm90.cu`): one product of f16 numbers, or in
+//! [`Precision::Highest`](crate::Precision::Highest) three of pairs of them.
 
 use super::{
     dropout::{DropoutKey, drop_args},
     f16_copies::F16CopiesMode,
 };
 use crate::{
-    Precision,
     device::Cuda,
     driver::{Arg, ElementType, Span, TensorMap, args},
     memory::DeviceBlock,
@@ -21,24 +20,56 @@ const SHARED_BYTES: usize = 3 * (48 << 10) + (64 << 10) + (2 << 10);
 const SHARED_DW_BYTES: usize = 4 * (48 << 10) + (2 << 10);
 /// Time steps of a tile.
 const TILE_STEPS: usize = 256;
-/// Forward saves the f16 copy of a for backward up to this size; larger ones are recomputed.
+/// Forward saves the f16 copy of a, of single numbers, for backward up to this size; larger ones are recomputed, and those of pairs.
 const MAX_SAVED_A_BYTES: usize = 60 << 20;
-/// Backward goes through the batch in portions whose dz has at most this many bytes.
-const MAX_DZ_BYTES: usize = 112 << 20;
+/// Backward goes through the batch in portions whose dz has at most this many bytes: of single numbers, of pairs. The pairs' are of the size of
+/// what an SSM takes beside them in 'highest', where nothing that it could use is kept from forward.
+const MAX_DZ_BYTES: [usize; 2] = [112 << 20, 256 << 20];
 
-/// A mix call that the kernels of mix_sm90.cu serve (GLU, on Hopper, below precision 'highest'), with its sizes.
+/// Most steps of 64 terms in one part of a sum over time of products of pairs. The tensor cores cut off what is below the last bit of a
+/// sum when they add three products of 16 terms to it, so 64 steps may cost 2e-5 of the sum.
+const MAX_SUM_STEPS: usize = 64;
+
+/// A mix call that the kernels of mix_sm90.cu serve (GLU, on Hopper), with its sizes.
 pub(super) struct HopperMix<'a> {
     call: &'a MixCall,
     spec: &'a MixSpec,
     batch: usize,
     len: usize,
+    /// Products of f16 numbers that make one product: 1, or 3 of pairs.
+    products: usize,
 }
 
-/// What forward saves for backward: largest magnitudes, the f16 copy of W, one bit per element for each of the two
-/// dropouts, the f16 copy of a.
+/// The kernels for single f16 numbers, and for pairs.
+struct Kernels {
+    copies: &'static str,
+    forward: &'static str,
+    dz: &'static str,
+    ds: &'static str,
+    /// Of at most 128 inputs, of more.
+    dw: [&'static str; 2],
+}
+const SINGLE: Kernels = Kernels {
+    copies: "mix_f16_copies",
+    forward: "mix_forward",
+    dz: "mix_dz",
+    ds: "mix_ds",
+    dw: ["mix_dw_128", "mix_dw_256"],
+};
+const PAIRS: Kernels = Kernels {
+    copies: "mix_f16_copies_pairs",
+    forward: "mix_forward_pairs",
+    dz: "mix_dz_pairs",
+    ds: "mix_ds_pairs",
+    dw: ["mix_dw_128_pairs", "mix_dw_256_pairs"],
+};
+
+/// What forward saves for backward: largest magnitudes; of single f16 numbers also the copy of W, one bit per element for each of the
+/// two dropouts, and the copy of a. With pairs, whose products take longer, backward makes these again, since 'highest' is to hold
+/// little memory.
 struct SavedParts {
     largest: Span,
-    w: Span,
+    w: Option<Span>,
     masks: Option<[Span; 2]>,
     a: Option<Span>,
 }
@@ -47,6 +78,20 @@ impl HopperMix<'_> {
     /// Rows of the f16 copies of W and dz: z₁ and z₂ of the outputs alternately, eight by eight.
     fn rows(&self) -> usize {
         self.spec.outputs.div_ceil(8) * 16
+    }
+
+    fn kernels(&self) -> &'static Kernels {
+        if self.products == 1 { &SINGLE } else { &PAIRS }
+    }
+
+    /// Planes of an operand: its numbers, or their high and low parts.
+    fn planes(&self) -> usize {
+        if self.products == 1 { 1 } else { 2 }
+    }
+
+    /// Bytes of the f16 copy of `n` numbers.
+    fn copy_bytes(&self, n: usize) -> usize {
+        2 * self.planes() * n
     }
 
     /// Tiles along time.
@@ -61,23 +106,36 @@ impl HopperMix<'_> {
 
     /// Bytes of each of [`SavedParts`]: largest magnitudes, W, masks after the gate, masks after the activation, a.
     fn saved_part_bytes(&self) -> [usize; 5] {
-        let spec = self.spec;
+        let parts = match self.products {
+            1 => {
+                let ([gate, activation], a) = (self.mask_bytes(), self.a_bytes(self.batch));
+                [16, self.w_bytes(), gate, activation, if a <= MAX_SAVED_A_BYTES { a } else { 0 }]
+            }
+            _ => [16, 0, 0, 0, 0],
+        };
+        parts.map(|n| n.next_multiple_of(128))
+    }
+
+    /// Bytes of the bits of the masks after the gate and of those after the activation, 0 where there are none.
+    fn mask_bytes(&self) -> [usize; 2] {
         // As the kernels ask: below the smallest threshold nothing is drawn, so nothing is kept.
-        let masks = match DropKey::threshold(spec.dropout) > 0 {
+        match DropKey::threshold(self.spec.dropout) > 0 {
             true => [
                 self.tiles(self.rows(), self.batch) * 256 * 8,
-                self.batch * self.columns() * spec.inputs * 32,
+                self.batch * self.columns() * self.spec.inputs * 32,
             ],
             false => [0, 0],
-        };
-        let a = self.a_bytes(self.batch);
-        [16, 2 * self.rows() * spec.inputs, masks[0], masks[1], if a <= MAX_SAVED_A_BYTES { a } else { 0 }]
-            .map(|n| n.next_multiple_of(128))
+        }
+    }
+
+    /// Bytes of the f16 copy of W.
+    fn w_bytes(&self) -> usize {
+        self.copy_bytes(self.rows() * self.spec.inputs)
     }
 
     /// Bytes of the f16 copy of a, (batch, inputs, len).
     fn a_bytes(&self, batch: usize) -> usize {
-        2 * batch * self.spec.inputs * self.len
+        self.copy_bytes(batch * self.spec.inputs * self.len)
     }
 
     /// The saved memory `span`, divided.
@@ -90,19 +148,67 @@ impl HopperMix<'_> {
         let if_present = |span: Span| (span.bytes() > 0).then_some(span);
         let masks = if_present(parts[2]).map(|m| [m, parts[3]]);
         parts[0] = parts[0].part(0, 16);
-        SavedParts { largest: parts[0], w: parts[1], masks, a: if_present(parts[4]) }
+        SavedParts { largest: parts[0], w: if_present(parts[1]), masks, a: if_present(parts[4]) }
     }
 
-    /// An array (batch, rows, len) for the copy engine, in boxes of `height` rows of 128 bytes.
-    fn tensor_map(
+    /// `kept`, or memory of the call's own, with what owns it.
+    fn kept_or_own(
+        be: &Cuda,
+        op: &'static str,
+        kept: Option<Span>,
+        bytes: usize,
+    ) -> Result<(Span, Option<DeviceBlock>)> {
+        if let Some(kept) = kept {
+            return Ok((kept, None));
+        }
+        let own = be.block(op, bytes)?;
+        Ok((own.span(), Some(own)))
+    }
+
+    /// The masks after the activation, kept or to be drawn again, with what owns their memory; `None` where nothing is dropped.
+    #[allow(clippy::type_complexity)]
+    fn activation_masks(
+        &self,
+        be: &Cuda,
+        op: &'static str,
+        kept: Option<Span>,
+    ) -> Result<(Option<Span>, Option<DeviceBlock>)> {
+        match self.mask_bytes()[1] {
+            0 => Ok((None, None)),
+            bytes => Self::kept_or_own(be, op, kept, bytes).map(|(span, own)| (Some(span), own)),
+        }
+    }
+
+    /// An array (batch, rows, len) of f32 for the copy engine, in boxes of `height` rows.
+    fn map_f32(
         &self,
         op: &'static str,
         span: Span,
-        element_type: ElementType,
         (batch, rows): (usize, usize),
         height: usize,
     ) -> Result<TensorMap> {
-        TensorMap::new(op, span, element_type, (batch, rows, self.len), height)
+        TensorMap::new(op, span, ElementType::F32, (batch, rows, self.len), (height, 128))
+    }
+
+    /// The f16 copy of an array (batch, rows, len), or of W, (1, rows, inputs), in boxes of `height` rows of `width` bytes.
+    fn map_copy(
+        &self,
+        op: &'static str,
+        span: Span,
+        (batch, rows, len): (usize, usize, usize),
+        shape: (usize, usize),
+    ) -> Result<TensorMap> {
+        TensorMap::new(op, span, ElementType::F16, (self.planes() * batch, rows, len), shape)
+    }
+
+    /// The boxes of an operand of which a step of a product takes `height` rows along its fast index.
+    fn along(&self, height: usize) -> (usize, usize) {
+        (height, 128 / self.planes())
+    }
+
+    /// The boxes of an operand of which a step of a product takes whole rows.
+    fn across(&self) -> (usize, usize) {
+        (64 / self.planes(), 128)
     }
 }
 
@@ -111,11 +217,10 @@ impl<'a> HopperMix<'a> {
     /// of 16 bytes, and enough work.
     pub(super) fn if_supported(be: &Cuda, call: &'a MixCall) -> Option<HopperMix<'a>> {
         let &MixCall { ref spec, batch, len, .. } = call;
-        let hopper = HopperMix { call, spec, batch, len };
+        let hopper = HopperMix { call, spec, batch, len, products: be.precision().products() };
         let most =
             [spec.inputs, spec.rows(), len, batch, spec.rows() * spec.inputs].into_iter().max().unwrap_or(0);
-        let serves = be.precision() != Precision::Highest
-            && spec.glu
+        let serves = spec.glu
             && len % 8 == 0
             && spec.inputs % 8 == 0
             && batch * len >= 512
@@ -160,7 +265,7 @@ impl Cuda {
 impl HopperMix<'_> {
     pub(super) fn forward(&self, be: &Cuda, args: &MixForward<'_, Cuda>) -> Result<()> {
         const OP: &str = "mix_forward";
-        let &HopperMix { call, spec, batch, len } = self;
+        let &HopperMix { call, spec, batch, len, .. } = self;
         let MixForward { y, saved, s, residual, params, .. } = args;
         let (y, saved, residual) = (y.span(), saved.as_ref().map(|s| s.span()), residual.map(|r| r.span()));
         let (rows, inputs, outputs) = (self.rows(), spec.inputs, spec.outputs);
@@ -175,10 +280,10 @@ impl HopperMix<'_> {
         };
         let (kept, kept_copy) = be.aligned_place(OP, span)?;
         let k = self.saved_parts(kept);
-        let a_bytes = self.a_bytes(batch);
-        let a_own = k.a.is_none().then(|| be.block(OP, a_bytes)).transpose()?;
-        let a = k.a.or(a_own.as_ref().map(|b| b.span())).expect("one of the two");
+        let (a, _a) = Self::kept_or_own(be, OP, k.a, self.a_bytes(batch))?;
+        let (w, _w) = Self::kept_or_own(be, OP, k.w, self.w_bytes())?;
         let masks = k.masks.map_or([None, None], |m| m.map(Some));
+        let (activation_masks, _activation_masks) = self.activation_masks(be, OP, masks[1])?;
         let (s, _s) = be.aligned_copy(OP, s.span())?;
 
         be.zero(k.largest)?;
@@ -187,12 +292,12 @@ impl HopperMix<'_> {
         let blocks = (lines * self.columns()).div_ceil(8).min(16 * be.processors());
         for mode in [F16CopiesMode::Guess, F16CopiesMode::Fit] {
             be.launch(
-                ("mix_f16_copies_sm90", "mix_f16_copies"),
+                ("mix_f16_copies_sm90", self.kernels().copies),
                 (blocks, 2, 1),
                 (256, 1),
                 0,
                 drop_args![
-                    drop; a, k.w, masks[1], k.largest, s, params.weight, 0usize, lines, len, outputs, inputs, mode.code(),
+                    drop; a, w, activation_masks, k.largest, s, params.weight, 0usize, lines, len, outputs, inputs, mode.code(),
                     spec.activation.code()
                 ],
             )?;
@@ -202,14 +307,14 @@ impl HopperMix<'_> {
         let (residual_or_y, _residual_copy) = residual.map_or(Ok((to, None)), |r| be.aligned_copy(OP, r))?;
         let drop = DropoutKey::new(call, 1);
         be.tiled(
-            "mix_forward",
+            self.kernels().forward,
             self.tiles(rows, batch),
             drop_args![
                 drop;
-                self.tensor_map(OP, to, ElementType::F32, (batch, outputs), 32)?,
-                self.tensor_map(OP, residual_or_y, ElementType::F32, (batch, outputs), 32)?,
-                TensorMap::new(OP, k.w, ElementType::F16, (1, rows, inputs), 128)?,
-                self.tensor_map(OP, a, ElementType::F16, (batch, inputs), 64)?,
+                self.map_f32(OP, to, (batch, outputs), 32)?,
+                self.map_f32(OP, residual_or_y, (batch, outputs), 32)?,
+                self.map_copy(OP, w, (1, rows, inputs), self.along(128))?,
+                self.map_copy(OP, a, (batch, inputs, len), self.across())?,
                 masks[0], k.largest, params.bias, outputs, inputs, len, batch, residual.is_some()
             ],
         )?;
@@ -224,7 +329,7 @@ impl HopperMix<'_> {
 
     pub(super) fn backward(&self, be: &Cuda, args: &MixBackward<'_, Cuda>) -> Result<()> {
         const OP: &str = "mix_backward";
-        let &HopperMix { call, spec, batch, len } = self;
+        let &HopperMix { call, spec, batch, len, .. } = self;
         let MixBackward { ds, grads, dy, s, saved, params, .. } = args;
         let (ds, dy, s, saved) = (ds.span(), dy.span(), s.span(), saved.span());
         let (rows, inputs, outputs) = (self.rows(), spec.inputs, spec.outputs);
@@ -235,19 +340,27 @@ impl HopperMix<'_> {
         let (to, own) = be.aligned_place(OP, ds)?;
         let k = self.saved_parts(saved);
         let masks = k.masks.map_or([None, None], |m| m.map(Some));
-        let first = DropoutKey::new(call, 0);
+        let parts =
+            self.copy_bytes(batch * rows * len).div_ceil(MAX_DZ_BYTES[self.planes() - 1]).clamp(1, batch);
+        let portion = batch.div_ceil(parts);
+        // The largest first, so that small blocks do not begin where these would fit.
+        let dz = be.block(OP, self.copy_bytes(portion * rows * len))?;
+        let a_own = k.a.is_none().then(|| be.block(OP, self.a_bytes(portion))).transpose()?;
+        let (w, w_own) = Self::kept_or_own(be, OP, k.w, self.w_bytes())?;
+        let (activation_masks, _activation_masks) = self.activation_masks(be, OP, masks[1])?;
+        let (first, second) = (DropoutKey::new(call, 0), DropoutKey::new(call, 1));
         let scale = first.scale;
 
-        // Sums over the parts of the parameters' gradients: ds needs nothing of them.
-        let beside = be.beside(batch * outputs * len);
+        // Sums over the parts of the parameters' gradients: ds needs nothing of them. Beside the queue they would hold their memory for longer,
+        // of which 'highest' is to take little.
+        let beside = be.beside(if self.products == 1 { batch * outputs * len } else { 0 });
         let columns = self.columns();
         let sums = be.scratch(OP, batch * columns * rows)?;
-        let parts = (batch * rows * len * 2).div_ceil(MAX_DZ_BYTES).clamp(1, batch);
-        let portion = batch.div_ceil(parts);
-        let (dw, width) = if inputs <= 128 { ("mix_dw_128", 128) } else { ("mix_dw_256", 256) };
+        let [dw_128, dw_256] = self.kernels().dw;
+        let (dw, width) = if inputs <= 128 { (dw_128, 128) } else { (dw_256, 256) };
         let tiles = (rows.div_ceil(128), inputs.div_ceil(width));
-        let w_rows = TensorMap::new(OP, k.w, ElementType::F16, (1, rows, inputs), 128)?;
-        let w_boxes = TensorMap::new(OP, k.w, ElementType::F16, (1, rows, inputs), 64)?;
+        let w_rows = self.map_copy(OP, w, (1, rows, inputs), self.along(128))?;
+        let w_boxes = self.map_copy(OP, w, (1, rows, inputs), self.across())?;
         for b0 in (0..batch).step_by(portion) {
             let count = portion.min(batch - b0);
             let back = be.block(OP, 16)?;
@@ -263,17 +376,17 @@ impl HopperMix<'_> {
                 args![back, portion_dy, lines, len],
             )?;
 
-            let a_own = k.a.is_none().then(|| be.block(OP, self.a_bytes(count))).transpose()?;
             if let Some(a) = &a_own {
                 let lines = count * inputs;
                 let blocks = (lines * columns).div_ceil(8).min(16 * be.processors());
+                let arrays = if b0 == 0 && w_own.is_some() { 2 } else { 1 };
                 be.launch(
-                    ("mix_f16_copies_sm90", "mix_f16_copies"),
-                    (blocks, 1, 1),
+                    ("mix_f16_copies_sm90", self.kernels().copies),
+                    (blocks, arrays, 1),
                     (256, 1),
                     0,
                     drop_args![
-                        first; a, k.w, masks[1], k.largest, s, params.weight, b0 * inputs, lines, len, outputs, inputs,
+                        first; a, w, activation_masks, k.largest, s, params.weight, b0 * inputs, lines, len, outputs, inputs,
                         F16CopiesMode::Recompute.code(), f
                     ],
                 )?;
@@ -282,17 +395,17 @@ impl HopperMix<'_> {
                 (None, Some(a)) => (a, b0, batch),
                 (own, _) => (own.as_ref().expect("made above").span(), 0, count),
             };
-            let dz = be.block(OP, 2 * count * rows * len)?;
             let dz = dz.span();
             for fit in [false, true] {
                 be.tiled(
-                    "mix_dz",
+                    self.kernels().dz,
                     self.tiles(rows, count),
-                    args![
-                        self.tensor_map(OP, dz, ElementType::F16, (count, rows), 64)?,
-                        self.tensor_map(OP, dy, ElementType::F32, (batch, outputs), 32)?,
+                    drop_args![
+                        second;
+                        self.map_copy(OP, dz, (count, rows, len), (64, 128))?,
+                        self.map_f32(OP, dy, (batch, outputs), 32)?,
                         w_rows,
-                        self.tensor_map(OP, a, ElementType::F16, (a_count, inputs), 64)?,
+                        self.map_copy(OP, a, (a_count, inputs, len), self.across())?,
                         &sums,
                         masks[0],
                         k.largest,
@@ -304,15 +417,17 @@ impl HopperMix<'_> {
                         inputs,
                         len,
                         count,
-                        fit,
-                        scale
+                        fit
                     ],
                 )?;
             }
 
             // As many parts of the sum as fill the chip once, of eight steps or more.
             let steps = count * len.div_ceil(64);
-            let slices_count = (be.processors() / (tiles.0 * tiles.1)).clamp(1, steps.div_ceil(8));
+            let filling = (be.processors() / (tiles.0 * tiles.1)).clamp(1, steps.div_ceil(8));
+            // Of pairs as often as many, so that none is too long.
+            let times = if self.products == 1 { 1 } else { steps.div_ceil(filling * MAX_SUM_STEPS) };
+            let slices_count = (filling * times).min(65_535);
             let slices = be.scratch(OP, slices_count * rows * inputs)?;
             be.launch(
                 ("mix_sm90", dw),
@@ -320,8 +435,8 @@ impl HopperMix<'_> {
                 (384, 1),
                 SHARED_DW_BYTES,
                 args![
-                    self.tensor_map(OP, dz, ElementType::F16, (count, rows), 128)?,
-                    self.tensor_map(OP, a, ElementType::F16, (a_count, inputs), width / 2)?,
+                    self.map_copy(OP, dz, (count, rows, len), self.along(128))?,
+                    self.map_copy(OP, a, (a_count, inputs, len), self.along(width / 2))?,
                     &slices,
                     k.largest,
                     back,
@@ -348,14 +463,14 @@ impl HopperMix<'_> {
                 )?;
             }
             be.tiled(
-                "mix_ds",
+                self.kernels().ds,
                 self.tiles(inputs, count),
                 args![
-                    self.tensor_map(OP, to, ElementType::F32, (batch, inputs), 64)?,
-                    self.tensor_map(OP, s, ElementType::F32, (batch, inputs), 64)?,
+                    self.map_f32(OP, to, (batch, inputs), 64)?,
+                    self.map_f32(OP, s, (batch, inputs), 64)?,
                     w_boxes,
-                    self.tensor_map(OP, dz, ElementType::F16, (count, rows), 64)?,
-                    masks[1],
+                    self.map_copy(OP, dz, (count, rows, len), self.across())?,
+                    activation_masks,
                     k.largest,
                     back,
                     b0,

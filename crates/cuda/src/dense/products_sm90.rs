@@ -186,12 +186,12 @@ impl HopperProducts {
         (batch, rows): (usize, usize),
         height: usize,
     ) -> Result<TensorMap> {
-        TensorMap::new(op, span, ElementType::F16, (batch, rows, self.len), height)
+        TensorMap::new(op, span, ElementType::F16, (batch, rows, self.len), (height, 128))
     }
 
     /// An array (batch, rows, len) of f32 in boxes of 64 rows.
     fn boxes_f32(&self, op: &'static str, span: Span, (batch, rows): (usize, usize)) -> Result<TensorMap> {
-        TensorMap::new(op, span, ElementType::F32, (batch, rows, self.len), 64)
+        TensorMap::new(op, span, ElementType::F32, (batch, rows, self.len), (64, 128))
     }
 
     /// Blocks, one per multiprocessor, that go through all tiles of a result (batch, rows, len).
@@ -230,7 +230,7 @@ impl HopperProducts {
                         to.part(b0 * outputs * line, count * outputs * line),
                         (count, outputs)
                     )?,
-                    TensorMap::new(op, copies.span(1), ElementType::F16, (1, outputs, inputs), 128)?,
+                    TensorMap::new(op, copies.span(1), ElementType::F16, (1, outputs, inputs), (128, 128))?,
                     self.boxes(op, copies.span(0), (count, inputs), 64)?,
                     bias,
                     &copies.magnitudes,
@@ -272,7 +272,7 @@ impl HopperProducts {
             let copies = self.copies(be, op, arrays, with_masks, (b0, count))?;
             self.weight_gradient(be, op, dweight, &copies, count)?;
             let Some((to, _)) = &place else { continue };
-            let w = TensorMap::new(op, copies.span(1), ElementType::F16, (1, outputs, inputs), 64)?;
+            let w = TensorMap::new(op, copies.span(1), ElementType::F16, (1, outputs, inputs), (64, 128))?;
             let grid = self.grid(be, count, inputs);
             let dy = self.boxes(op, copies.span(2), (count, outputs), 64)?;
             if let Some((s, call)) = activated {

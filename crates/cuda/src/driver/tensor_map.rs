@@ -12,7 +12,7 @@ pub(crate) enum ElementType {
     F32,
 }
 
-/// An array as Hopper's copy engine takes boxes of it (`kernels/common/tma.cuh`): rows of 128 bytes.
+/// An array as Hopper's copy engine takes boxes of it (`kernels/common/tma.cuh`): rows of 128 or 64 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TensorMap {
     pub(super) map: sys::CUtensorMap,
@@ -21,24 +21,29 @@ pub(crate) struct TensorMap {
 }
 
 impl TensorMap {
-    /// `span` as (matrices, rows, columns), columns the fast index, in boxes of `height` rows. Addresses and rows are
-    /// multiples of 16 bytes.
+    /// `span` as (matrices, rows, columns), columns the fast index, in boxes of `height` rows of `width` bytes, 128 or 64. Addresses and
+    /// rows are multiples of 16 bytes.
     pub(crate) fn new(
         op: &'static str,
         span: Span,
         element_type: ElementType,
         (matrices, rows, columns): (usize, usize, usize),
-        height: usize,
+        (height, width): (usize, usize),
     ) -> Result<TensorMap> {
         use sys::{CUtensorMapDataType_enum as Type, CUtensorMapSwizzle_enum as Swizzle};
         let (kind, size) = match element_type {
             ElementType::F16 => (Type::CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2),
             ElementType::F32 => (Type::CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 4),
         };
+        let swizzle = match width {
+            128 => Swizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+            64 => Swizzle::CU_TENSOR_MAP_SWIZZLE_64B,
+            other => panic!("rows of {other} bytes"),
+        };
         assert!(matrices * rows * columns * size <= span.bytes(), "a map beyond its array");
         let extents = [columns as u64, rows as u64, matrices as u64];
         let strides = [(columns * size) as u64, (columns * rows * size) as u64];
-        let (shape, every) = ([(128 / size) as u32, height as u32, 1], [1u32; 3]);
+        let (shape, every) = ([(width / size) as u32, height as u32, 1], [1u32; 3]);
         let mut map = sys::CUtensorMap { opaque: [0; 16] };
         // SAFETY: the driver writes a map and reads arrays of its rank; the array lies inside one live allocation.
         let result = unsafe {
@@ -52,7 +57,7 @@ impl TensorMap {
                 shape.as_ptr(),
                 every.as_ptr(),
                 sys::CUtensorMapInterleave_enum::CU_TENSOR_MAP_INTERLEAVE_NONE,
-                Swizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+                swizzle,
                 sys::CUtensorMapL2promotion_enum::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                 sys::CUtensorMapFloatOOBfill_enum::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
             )
