@@ -318,6 +318,29 @@ test('many streams are computed part by part, each as it would be alone, with wh
   model.dispose()
 })
 
+test('short pushes that wait go as many together as are quicker than a long one', async (t) => {
+  const model = await create({ device: 'cpu', threads: 1 })
+  const streams = model.streams({ slots: 5, tickMilliseconds: 600_000 })
+  const live = Array.from({ length: 5 }, () => streams.open())
+  // Of the last stream the first push is long, and takes those behind it along.
+  const lens = (i: number) => (i === 4 ? [100, ...Array<number>(10).fill(10)] : Array<number>(20).fill(10))
+  const pushed = live.map((stream, i) => lens(i).map((len, k) => stream.push(frame(len, 100 * i + k))))
+  t.is(await streams.tick(), 4 * 60 + 200)
+  t.is(live[4]!.waiting, 0)
+  for (const left of [140, 80, 20]) {
+    t.is(live[0]!.waiting, left)
+    await streams.tick()
+  }
+  t.is(live[0]!.waiting, 0)
+  for (const [i, outputs] of pushed.entries()) {
+    const own = model.stream()
+    for (const [k, len] of lens(i).entries())
+      near(t, (await outputs[k]!).data, own.push(sequence(frame(len, 100 * i + k))).data, `stream ${i}, ${k}`)
+    own.dispose()
+  }
+  model.dispose()
+})
+
 test('a stream that ends while another part is computed frees its slot for another', async (t) => {
   const { model, streams, live } = await inParts()
   const x = frame(3, 5)

@@ -57,6 +57,8 @@ export interface LiveStreams {
   readonly input: number | undefined
   /** Time steps that a stream may have waiting. */
   readonly maxWaiting: number
+  /** Time steps up to which short pushes are computed together. */
+  readonly stepsOfPush: number
   /** The interval of times that counts as 1. */
   readonly usual: number | undefined
   /** Something has been added to the stream's queue. */
@@ -259,11 +261,13 @@ export class LiveStream {
       this.#queue.shift()
       return { call: first }
     }
+    const { stepsOfPush } = this.#streams
+    const most = first.len > stepsOfPush ? MOST_STEPS : Math.min(stepsOfPush, MOST_STEPS)
     let [count, steps] = [0, 0]
     for (const waiting of this.#queue) {
       if (!('len' in waiting)) break
       steps += waiting.len
-      if (count > 0 && (waiting.alone || first.alone || steps > MOST_STEPS)) break
+      if (count > 0 && (waiting.alone || first.alone || steps > most)) break
       count++
     }
     return { pushes: this.#timed(this.#queue.splice(0, count) as WaitingPush[]) }

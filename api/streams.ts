@@ -27,6 +27,8 @@ export interface StreamsSetup {
   readonly slots: number
   /** About how many slots' pushes go to the addon at a time, where more wait. */
   readonly slotsOfPush: number
+  /** Time steps that several pushes of a stream have together at the most in a tick. */
+  readonly stepsOfPush: number
   readonly tickMilliseconds: number
   readonly tickSteps: number
   readonly maxWaiting: number
@@ -105,6 +107,7 @@ export class ModelStreams {
       dtype,
       input: setup.input,
       maxWaiting: setup.maxWaiting,
+      stepsOfPush: setup.stepsOfPush,
       usual: setup.usual,
       wake: () => this.#wake(),
       leave: (slot) => this.#leave(slot),

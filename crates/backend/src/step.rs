@@ -127,6 +127,13 @@ pub trait StepOps: Memory {
         let _ = (spec, lens);
         false
     }
+
+    /// The number of time steps of a sequence up to which [`StepOps::takes_steps_together`] holds of enough sequences; `None` where it does of
+    /// none.
+    fn most_steps_together(&self, spec: &SsmSpec) -> Option<usize> {
+        let _ = spec;
+        None
+    }
 }
 
 /// [`SsmSteps`] by an [`SsmStep`] for each time step of each sequence, which `step` takes.

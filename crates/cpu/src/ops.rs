@@ -84,6 +84,10 @@ macro_rules! operations {
             fn takes_steps_together(&self, spec: &SsmSpec, lens: &[usize]) -> bool {
                 step::quicker_together(spec, lens)
             }
+
+            fn most_steps_together(&self, spec: &SsmSpec) -> Option<usize> {
+                step::most_together(spec)
+            }
         }
 
         impl OptimOps for Cpu<$T> {

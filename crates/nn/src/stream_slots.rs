@@ -78,6 +78,13 @@ impl<B: Backend> StreamSlots<B> {
         }
     }
 
+    /// Time steps of one slot that a push should be given at the most, where that is a matter of several pushes: what is longer goes another
+    /// way, which is slower until it is several times as long. `None` where more are always quicker.
+    pub fn steps_of_push(&self, model: &Model<B>) -> Option<usize> {
+        let pools_over_time = self.groups.first().is_some_and(|group| !group.pool.carries_nothing());
+        if pools_over_time { None } else { self.be.most_steps_together(model.net.blocks.first()?.s4.spec()) }
+    }
+
     /// Time steps of a slot so far.
     pub fn position(&self, slot: usize) -> Result<u64> {
         self.check_slot("LiveStream.position", slot)?;

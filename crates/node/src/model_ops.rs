@@ -273,9 +273,11 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
     }
 
     fn slots_open(&mut self, slots: usize, rate: f64) -> Result<OpenSlots> {
-        let slots = self.session.model().stream_slots(slots, rate)?;
+        let model = self.session.model();
+        let slots = model.stream_slots(slots, rate)?;
         let of_push = slots.slots_of_push().unwrap_or_else(|| slots.slots());
-        Ok(OpenSlots { id: self.slots.insert(slots), of_push: of_push as u32 })
+        let steps_of_push = slots.steps_of_push(model).map(|steps| steps as u32);
+        Ok(OpenSlots { id: self.slots.insert(slots), of_push: of_push as u32, steps_of_push })
     }
     fn slots_push(
         &mut self,

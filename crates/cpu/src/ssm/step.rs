@@ -101,13 +101,17 @@ impl ConstantLayout {
     }
 }
 
+/// The most time steps of a sequence that are quicker by [`Cpu::time_steps`] than by chunks; `None` where it takes only one at a time.
+pub(crate) fn most_together(spec: &SsmSpec) -> Option<usize> {
+    StepBlocks::<f32>::serve(spec).then_some(MOST_TOGETHER)
+}
+
 /// Whether sequences of these lengths are quicker by [`Cpu::time_steps`] than a time step of all at a time, or by chunks.
 pub(crate) fn quicker_together(spec: &SsmSpec, lens: &[usize]) -> bool {
     let steps = lens.iter().sum::<usize>();
     let longest = lens.iter().copied().max().unwrap_or(0);
     let sequences = lens.iter().filter(|&&len| len > 0).count();
-    StepBlocks::<f32>::serve(spec)
-        && (2..=MOST_TOGETHER).contains(&longest)
+    most_together(spec).is_some_and(|most| (2..=most).contains(&longest))
         && sequences >= FEWEST_SEQUENCES
         && steps >= FEWEST_TOGETHER
 }

@@ -373,6 +373,10 @@ impl<B: Backend> StepOps for Perturbed<B> {
     fn takes_steps_together(&self, spec: &SsmSpec, lens: &[usize]) -> bool {
         self.inner.takes_steps_together(spec, lens)
     }
+
+    fn most_steps_together(&self, spec: &SsmSpec) -> Option<usize> {
+        self.inner.most_steps_together(spec)
+    }
 }
 
 impl<B: Backend> DenseOps for Perturbed<B> {
