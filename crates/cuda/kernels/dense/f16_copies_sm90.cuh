@@ -42,8 +42,6 @@ struct Unscale {
     (PRODUCTS == 1 ? first : second) *= by;
   }
   DEV_MEMBER float operator()(float x) const { return PRODUCTS == 1 ? x * first : x * first * second; }
-  // The same, plus b.
-  DEV_MEMBER float plus(float x, float b) const { return PRODUCTS == 1 ? fmaf(x, first, b) : fmaf(x * first, second, b); }
 };
 
 // *to ← max(*to, m of all threads of the block), of 256 threads. m: finite.

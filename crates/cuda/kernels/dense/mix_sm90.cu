@@ -59,6 +59,13 @@ DEV u32 output_offset(const AccumulatorPosition& l, int j) {
   return (j >> 2) * OUTPUT_BOX_BYTES + (8 * l.warp + l.g) * 128 + ((2 * (j & 3) + (l.t >> 1)) ^ l.g) * 16 + (l.t & 1) * 8;
 }
 
+// What brings W a back: one factor also of pairs, 0 where the exponents' sum is above 149, since W a is then below 2^−100.
+template <int PRODUCTS>
+DEV float unscale_z(const LargestMagnitudes* l) {
+  const int a = exponent_a<PRODUCTS>(l), w = exponent_w<PRODUCTS>(l);
+  return PRODUCTS == 1 ? power_of_two(-a - w) : power_of_two(-a) * power_of_two(-w);
+}
+
 template <int PRODUCTS>
 DEV float gate_of(float z) { return PRODUCTS == 1 ? sigmoid_near(z) : sigmoid_by_reciprocal(z); }
 
@@ -86,7 +93,7 @@ DEV void forward(const TensorMap* y, const TensorMap* residual, const TensorMap*
     const AccumulatorPosition l = accumulator_position();
     const u32 staging = m.staging + l.group * STAGING_BYTES, ready = m.staging_ready + 8 * l.group;
     char* mine = m.at + STAGES * STAGE_BYTES + l.group * STAGING_BYTES;
-    const Unscale<PRODUCTS> unscale(exponent_a<PRODUCTS>(largest), exponent_w<PRODUCTS>(largest));
+    const float scale = unscale_z<PRODUCTS>(largest);
     float acc[TILE_STEPS / 2] = {};
     u32 phase = 0;
     for (int i = blockIdx.x; i < tiles.count; i += gridDim.x) {
@@ -119,8 +126,8 @@ DEV void forward(const TensorMap* y, const TensorMap* residual, const TensorMap*
         float2* place = (float2*)(mine + output_offset(l, j));
         float2 x = has_residual ? *place : make_float2(0.f, 0.f);
         const float m0 = bit(keep, 2 * j) ? drop.scale : 0.f, m1 = bit(keep, 2 * j + 1) ? drop.scale : 0.f;
-        x.x = fmaf(m0, unscale.plus(acc[4 * j], b1) * gate_of<PRODUCTS>(unscale.plus(acc[4 * j + 2], b2)), x.x);
-        x.y = fmaf(m1, unscale.plus(acc[4 * j + 1], b1) * gate_of<PRODUCTS>(unscale.plus(acc[4 * j + 3], b2)), x.y);
+        x.x = fmaf(m0, fmaf(acc[4 * j], scale, b1) * gate_of<PRODUCTS>(fmaf(acc[4 * j + 2], scale, b2)), x.x);
+        x.y = fmaf(m1, fmaf(acc[4 * j + 1], scale, b1) * gate_of<PRODUCTS>(fmaf(acc[4 * j + 3], scale, b2)), x.y);
         *place = x;
       }
       stores_before_wgmma();
@@ -172,8 +179,7 @@ DEV void gate_gradient(const TensorMap* dz, const TensorMap* dy, const TensorMap
     const AccumulatorPosition l = accumulator_position();
     const u32 staging = m.staging + l.group * STAGING_BYTES, ready = m.staging_ready + 8 * l.group;
     char* mine = m.at + STAGES * STAGE_BYTES + l.group * STAGING_BYTES;
-    const Unscale<PRODUCTS> unscale(exponent_a<PRODUCTS>(largest), exponent_w<PRODUCTS>(largest));
-    const float to = power_of_two(fitted);
+    const float scale = unscale_z<PRODUCTS>(largest), to = power_of_two(fitted);
     float acc[TILE_STEPS / 2] = {}, max_magnitude = 0.f;
     u32 phase = 0;
     for (int i = blockIdx.x; i < tiles.count; i += gridDim.x) {
@@ -201,9 +207,9 @@ DEV void gate_gradient(const TensorMap* dz, const TensorMap* dy, const TensorMap
         const float2 x = *(const float2*)(mine + output_offset(l, j));
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
-          const float open = gate_of<PRODUCTS>(unscale.plus(acc[4 * j + 2 + e], b2));
+          const float open = gate_of<PRODUCTS>(fmaf(acc[4 * j + 2 + e], scale, b2));
           const float d = (bit(keep, 2 * j + e) ? drop_scale * (e ? x.y : x.x) : 0.f) * open;
-          const float d2 = d * unscale.plus(acc[4 * j + e], b1) * (1.f - open);
+          const float d2 = d * fmaf(acc[4 * j + e], scale, b1) * (1.f - open);
           s1 += d, s2 += d2;
           max_magnitude = larger_finite(larger_finite(max_magnitude, d), d2);
           acc[4 * j + e] = d * to, acc[4 * j + 2 + e] = d2 * to;

@@ -116,17 +116,17 @@ DEV void input_gradient(const TensorMap* ds, const TensorMap* s, const TensorMap
         if ((q & 3) == 0 && q) phase ^= 1;
         barrier_wait(ready + 8 * (q & 3), phase);
         char* const from = mine + (q & 3) * STAGED_BOX_BYTES + (16 * l.warp + l.g) * 128 + (l.t & 1) * 8;
-        auto place_of = [&](int k) { return (float2*)(from + (k >> 2) * 1024 + ((2 * (k & 3) + (l.t >> 1)) ^ l.g) * 16); };
         if (f != ACTIVATION_GELU)
 #pragma unroll 1
-          for (int k = 0; k < 8; ++k) slopes_in_place(f, place_of(k));
+          for (int k = 0; k < 8; ++k) slopes_in_place(f, (float2*)(from + (k >> 2) * 1024 + ((2 * (k & 3) + (l.t >> 1)) ^ l.g) * 16));
         else if (PRODUCTS == 3)
 #pragma unroll 2
-          for (int k = 0; k < 8; ++k) slopes_in_place(ACTIVATION_GELU, place_of(k));
+          for (int k = 0; k < 8; ++k)
+            slopes_in_place(ACTIVATION_GELU, (float2*)(from + (k >> 2) * 1024 + ((2 * (k & 3) + (l.t >> 1)) ^ l.g) * 16));
 #pragma unroll
         for (int k = 0; k < 8; ++k) {
           const int r = k >> 2, j = 4 * q + (k & 3);
-          float2* place = place_of(k);
+          float2* place = (float2*)(from + r * 1024 + ((2 * (k & 3) + (l.t >> 1)) ^ l.g) * 16);
           const uint4& of = bits[2 * r + (q >> 2)];
           const u32 word = (q & 3) == 0 ? of.x : (q & 3) == 1 ? of.y : (q & 3) == 2 ? of.z : of.w;
           const u32 two = word >> (8 * (k & 3) + 2 * l.t);
