@@ -34,8 +34,8 @@ DEV float write_f16_w(u16* plane, const float* w, float to, int outputs, int inp
 // Writes the f16 copies of a (blockIdx.y = 0) and W (1). mode, an F16_COPIES_… of src/dense/f16_copies.rs: GUESS writes
 // both with the powers of two that most networks need, draws the dropout masks and finds the largest magnitudes; FIT
 // writes again each array that did not fit, with a power of two from its largest magnitude; RECOMPUTE writes a,
-// features from `first` on, again for backward, of pairs with its masks, and W where the grid asks for it. Grid (blocks, 2);
-// block: 256 threads.
+// features from `first` on, again for backward, and W where the grid's second dimension is 2; with the masks that forward kept or, of pairs,
+// masks drawn again. Grid (blocks, 1 or 2); block: 256 threads.
 template <int PRODUCTS>
 DEV void f16_copies(u16* a, u16* w, u8* masks, LargestMagnitudes* largest, const float* s, const float* weight, i64 first, i64 lines,
                     i64 L, int outputs, int inputs, int mode, int f, const DropoutKey& drop) {
