@@ -53,7 +53,8 @@ DEV float reciprocal_near(float x) {
   return y;
 }
 DEV float sigmoid_near(float x) { return reciprocal_near(1.f + exp2_near(-1.44269504f * x)); }
-// σ(x) with a relative error below 3e-7, as sigmoid's, in half the time: without the branches of an exactly rounded division.
+// σ(x) with a relative error below 3e-7, as sigmoid's, in half the time, without the branches of an exactly rounded division; 0 where σ(x)
+// is below the normal f32 numbers.
 DEV float sigmoid_by_reciprocal(float x) { return reciprocal_near(1.f + expf(-x)); }
 
 // Φ(x), the normal distribution function, by Abramowitz and Stegun 7.1.26, absolute error 8e-8; sets e = exp(−x²/2).

@@ -19,20 +19,32 @@ typedef unsigned short u16;
 template <int PRODUCTS>
 DEV int most_exponent() { return PRODUCTS == 1 ? 60 : 110; }
 
-// The exponent for an array: the guess, if it brings `largest` between 2^−4 (pairs: 2^6) and 2^15, else one from `largest`. An infinite number
-// says nothing of the others: pairs then keep the guess, so that the sums that it is not in stay what they are.
+// The larger of m and |x|, or m where x is not finite: such a number says nothing of the range of the others, and the sums that it is
+// not in stay what they are. (0·∞ is NaN, which fmaxf leaves out.)
+DEV float larger_finite(float m, float x) { return fmaxf(m, fabsf(fmaf(x, 0.f, x))); }
+
+// The exponent for an array: the guess, if it brings `largest`, the largest finite magnitude, between 2^−4 (pairs: 2^6) and 2^15, else one
+// from `largest`.
 template <int PRODUCTS>
 DEV int exponent(u32 largest, int guess) {
   const float x = __uint_as_float(largest) * power_of_two(guess);
-  if (PRODUCTS == 3 && largest == 0x7f800000u) return guess;
   return largest == 0 || (x >= (PRODUCTS == 1 ? 0.0625f : 64.f) && x <= 32768.f) ? guess : f16_exponent(__uint_as_float(largest), most_exponent<PRODUCTS>());
 }
 
-// What brings a product of arrays with these exponents back. (Two exponents for pairs may be more than one number holds.)
+// What brings a product of arrays with exponents a and b back, times `by`. Of pairs these are two factors, since two exponents may be
+// more than one number holds: the smaller one comes first, so that nothing overflows or vanishes that the result holds.
 template <int PRODUCTS>
-DEV float unscale(int a, int b) { return PRODUCTS == 1 ? power_of_two(-a - b) : power_of_two(-a) * power_of_two(-b); }
+struct Unscale {
+  float first, second;
+  DEV_MEMBER Unscale(float factor) { first = factor, second = 1.f; }
+  DEV_MEMBER Unscale(int a, int b, float by = 1.f) {
+    first = power_of_two(PRODUCTS == 1 ? -a - b : -max(a, b)), second = power_of_two(-min(a, b));
+    (PRODUCTS == 1 ? first : second) *= by;
+  }
+  DEV_MEMBER float operator()(float x) const { return PRODUCTS == 1 ? x * first : x * first * second; }
+};
 
-// *to ← max(*to, m of all threads of the block), of 256 threads.
+// *to ← max(*to, m of all threads of the block), of 256 threads. m: finite.
 DEV void block_largest(u32* to, float m) {
   __shared__ float part[8];
 #pragma unroll
@@ -47,7 +59,7 @@ DEV void block_largest(u32* to, float m) {
 }
 
 // Writes the f16 copy of a for features first … first + lines − 1 of (batch·inputs), times `to`, and returns the
-// thread's largest magnitude. Each lane takes eight neighbouring time steps of a feature, a warp 256. masks: one bit
+// thread's largest finite magnitude. Each lane takes eight neighbouring time steps of a feature, a warp 256. masks: one bit
 // per element, drawn if `draw`, else read. Of pairs (tma_pipeline.cuh) whole sequences are written, each as two planes.
 template <int PRODUCTS, bool GELU>
 DEV float write_f16_a(u16* a, u8* masks, const float* s, float to, bool draw, i64 first, i64 lines, i64 L, int inputs, int f,
@@ -85,7 +97,7 @@ DEV float write_f16_a(u16* a, u8* masks, const float* s, float to, bool draw, i6
     for (int i = 0; i < 8; ++i) {
       const float v = GELU && PRODUCTS == 1 ? gelu_near(x[i]) : activate(GELU ? ACTIVATION_GELU : f, x[i]);
       x[i] = keep >> i & 1 ? drop.scale * v : 0.f;
-      max_magnitude = fmaxf(max_magnitude, fabsf(x[i]));
+      max_magnitude = larger_finite(max_magnitude, x[i]);
     }
     if constexpr (PRODUCTS == 3) {
       u16* high = a + (line + (row - quotient(first, inputs)) * inputs) * L + n;
@@ -94,12 +106,12 @@ DEV float write_f16_a(u16* a, u8* masks, const float* s, float to, bool draw, i6
       split_f16(h.z, l.z, x[4], x[5], to), split_f16(h.w, l.w, x[6], x[7], to);
       *(uint4*)high = h;
       *(uint4*)(high + inputs * L) = l;
-      continue;
+    } else {
+      uint4 h;
+      h.x = pack_f16(x[0] * to, x[1] * to), h.y = pack_f16(x[2] * to, x[3] * to);
+      h.z = pack_f16(x[4] * to, x[5] * to), h.w = pack_f16(x[6] * to, x[7] * to);
+      *(uint4*)(a + line * L + n) = h;
     }
-    uint4 h;
-    h.x = pack_f16(x[0] * to, x[1] * to), h.y = pack_f16(x[2] * to, x[3] * to);
-    h.z = pack_f16(x[4] * to, x[5] * to), h.w = pack_f16(x[6] * to, x[7] * to);
-    *(uint4*)(a + line * L + n) = h;
   }
   return max_magnitude;
 }

@@ -6,7 +6,7 @@
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-// Writes the f16 copy of W times `to`, its rows in the order of mix_sm90.cuh; returns the thread's largest magnitude.
+// Writes the f16 copy of W times `to`, its rows in the order of mix_sm90.cuh; returns the thread's largest finite magnitude.
 template <int PRODUCTS>
 DEV float write_f16_w(u16* plane, const float* w, float to, int outputs, int inputs) {
   const int rows = (outputs + 7) / 8 * 16, quads = inputs / 4;
@@ -17,16 +17,16 @@ DEV float write_f16_w(u16* plane, const float* w, float to, int outputs, int inp
     float x[4] = {};
     if (row >= 0) read4(x, w + (i64)row * inputs + k, 4, vec);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) max_magnitude = fmaxf(max_magnitude, fabsf(x[i]));
+    for (int i = 0; i < 4; ++i) max_magnitude = larger_finite(max_magnitude, x[i]);
     u16* place = plane + (i64)p * inputs + k;
     if constexpr (PRODUCTS == 3) {
       uint2 h, l;
       split_f16(h.x, l.x, x[0], x[1], to), split_f16(h.y, l.y, x[2], x[3], to);
       *(uint2*)place = h;
       *(uint2*)(place + (i64)rows * inputs) = l;
-      continue;
+    } else {
+      *(uint2*)place = make_uint2(pack_f16(x[0] * to, x[1] * to), pack_f16(x[2] * to, x[3] * to));
     }
-    *(uint2*)place = make_uint2(pack_f16(x[0] * to, x[1] * to), pack_f16(x[2] * to, x[3] * to));
   }
   return max_magnitude;
 }
@@ -34,8 +34,8 @@ DEV float write_f16_w(u16* plane, const float* w, float to, int outputs, int inp
 // Writes the f16 copies of a (blockIdx.y = 0) and W (1). mode, an F16_COPIES_… of src/dense/f16_copies.rs: GUESS writes
 // both with the powers of two that most networks need, draws the dropout masks and finds the largest magnitudes; FIT
 // writes again each array that did not fit, with a power of two from its largest magnitude; RECOMPUTE writes a,
-// features from `first` on, again for backward, of pairs with its masks, and W where the grid asks for it. Grid (blocks, 2);
-// block: 256 threads.
+// features from `first` on, again for backward, and W where the grid's second dimension is 2; with the masks that forward kept or, of pairs,
+// masks drawn again. Grid (blocks, 1 or 2); block: 256 threads.
 template <int PRODUCTS>
 DEV void f16_copies(u16* a, u16* w, u8* masks, LargestMagnitudes* largest, const float* s, const float* weight, i64 first, i64 lines,
                     i64 L, int outputs, int inputs, int mode, int f, const DropoutKey& drop) {
@@ -56,19 +56,22 @@ KERNEL mix_f16_copies(u16* a, u16* w, u8* masks, LargestMagnitudes* largest, con
   DROP_HERE;
   f16_copies<1>(a, w, masks, largest, s, weight, first, lines, L, outputs, inputs, mode, f, drop);
 }
-KERNEL __launch_bounds__(256, 3) mix_f16_copies_pairs(u16* a, u16* w, u8* masks, LargestMagnitudes* largest, const float* s, const float* weight, i64 first, i64 lines,
+extern "C" __global__ void __launch_bounds__(256, 3) mix_f16_copies_pairs(u16* a, u16* w, u8* masks, LargestMagnitudes* largest, const float* s, const float* weight, i64 first, i64 lines,
                   i64 L, int outputs, int inputs, int mode, int f, DROP) {
   DROP_HERE;
   f16_copies<3>(a, w, masks, largest, s, weight, first, lines, L, outputs, inputs, mode, f, drop);
 }
 
-// *to ← max(*to, largest magnitude of a sample of dy (lines, L)): of four numbers somewhere in a line, and its last
+// *to ← max(*to, largest finite magnitude of a sample of dy (lines, L)): of four numbers somewhere in a line, and its last
 // four.
 KERNEL mix_largest_of_subset(u32* to, const float* dy, i64 lines, i64 L) {
   const i64 i = index(), line = i * lines / stride(), q = (i * 0x9E3779B1ll & 0x7fffffff) % (L / 4);
   const float4 x = *(const float4*)(dy + line * L + 4 * q), y = *(const float4*)(dy + line * L + L - 4);
-  block_largest(to, fmaxf(fmaxf(fmaxf(fabsf(x.x), fabsf(x.y)), fmaxf(fabsf(x.z), fabsf(x.w))),
-                          fmaxf(fmaxf(fabsf(y.x), fabsf(y.y)), fmaxf(fabsf(y.z), fabsf(y.w)))));
+  const float sample[8] = {x.x, x.y, x.z, x.w, y.x, y.y, y.z, y.w};
+  float largest = 0.f;
+#pragma unroll
+  for (int k = 0; k < 8; ++k) largest = larger_finite(largest, sample[k]);
+  block_largest(to, largest);
 }
 
 // dW (2·outputs, inputs) += Σ of the slices (parts, rows, inputs), whose rows are in the order of mix_sm90.cuh.

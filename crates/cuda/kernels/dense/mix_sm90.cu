@@ -59,6 +59,13 @@ DEV u32 output_offset(const AccumulatorPosition& l, int j) {
   return (j >> 2) * OUTPUT_BOX_BYTES + (8 * l.warp + l.g) * 128 + ((2 * (j & 3) + (l.t >> 1)) ^ l.g) * 16 + (l.t & 1) * 8;
 }
 
+// What brings W a back: one factor also of pairs, 0 where the exponents' sum is above 149, since W a is then below 2^−100.
+template <int PRODUCTS>
+DEV float unscale_z(const LargestMagnitudes* l) {
+  const int a = exponent_a<PRODUCTS>(l), w = exponent_w<PRODUCTS>(l);
+  return PRODUCTS == 1 ? power_of_two(-a - w) : power_of_two(-a) * power_of_two(-w);
+}
+
 template <int PRODUCTS>
 DEV float gate_of(float z) { return PRODUCTS == 1 ? sigmoid_near(z) : sigmoid_by_reciprocal(z); }
 
@@ -86,7 +93,7 @@ DEV void forward(const TensorMap* y, const TensorMap* residual, const TensorMap*
     const AccumulatorPosition l = accumulator_position();
     const u32 staging = m.staging + l.group * STAGING_BYTES, ready = m.staging_ready + 8 * l.group;
     char* mine = m.at + STAGES * STAGE_BYTES + l.group * STAGING_BYTES;
-    const float scale = unscale<PRODUCTS>(exponent_a<PRODUCTS>(largest), exponent_w<PRODUCTS>(largest));
+    const float scale = unscale_z<PRODUCTS>(largest);
     float acc[TILE_STEPS / 2] = {};
     u32 phase = 0;
     for (int i = blockIdx.x; i < tiles.count; i += gridDim.x) {
@@ -172,7 +179,7 @@ DEV void gate_gradient(const TensorMap* dz, const TensorMap* dy, const TensorMap
     const AccumulatorPosition l = accumulator_position();
     const u32 staging = m.staging + l.group * STAGING_BYTES, ready = m.staging_ready + 8 * l.group;
     char* mine = m.at + STAGES * STAGE_BYTES + l.group * STAGING_BYTES;
-    const float scale = unscale<PRODUCTS>(exponent_a<PRODUCTS>(largest), exponent_w<PRODUCTS>(largest)), to = power_of_two(fitted);
+    const float scale = unscale_z<PRODUCTS>(largest), to = power_of_two(fitted);
     float acc[TILE_STEPS / 2] = {}, max_magnitude = 0.f;
     u32 phase = 0;
     for (int i = blockIdx.x; i < tiles.count; i += gridDim.x) {
@@ -204,7 +211,7 @@ DEV void gate_gradient(const TensorMap* dz, const TensorMap* dy, const TensorMap
           const float d = (bit(keep, 2 * j + e) ? drop_scale * (e ? x.y : x.x) : 0.f) * open;
           const float d2 = d * fmaf(acc[4 * j + e], scale, b1) * (1.f - open);
           s1 += d, s2 += d2;
-          max_magnitude = fmaxf(max_magnitude, fmaxf(fabsf(d), fabsf(d2)));
+          max_magnitude = larger_finite(larger_finite(max_magnitude, d), d2);
           acc[4 * j + e] = d * to, acc[4 * j + 2 + e] = d2 * to;
         }
       }
@@ -263,24 +270,24 @@ PRODUCT mix_dz_pairs(TENSOR_MAP dz, TENSOR_MAP dy, TENSOR_MAP w, TENSOR_MAP a, f
 
 // ds (B, inputs, L) for the `batch` sequences from b0 on, to which dz belongs.
 template <int PRODUCTS>
-DEV float ds_scale(const LargestMagnitudes* largest, const LargestGradients* back, float drop_scale) {
-  return unscale<PRODUCTS>(exponent_w<PRODUCTS>(largest), exponent_dz<PRODUCTS>(back, drop_scale)) * drop_scale;
+DEV Unscale<PRODUCTS> unscale_ds(const LargestMagnitudes* largest, const LargestGradients* back, float drop_scale) {
+  return {exponent_w<PRODUCTS>(largest), exponent_dz<PRODUCTS>(back, drop_scale), drop_scale};
 }
 PRODUCT mix_ds(TENSOR_MAP ds, TENSOR_MAP s, TENSOR_MAP w, TENSOR_MAP dz, const u8* masks, const LargestMagnitudes* largest, const LargestGradients* back, int b0,
                int outputs, int inputs, i64 L, int batch, int f, float drop_scale) {
-  input_gradient<1>(&ds, &s, &w, &dz, masks, ds_scale<1>(largest, back, drop_scale), b0, (outputs + 7) / 8 * 16, inputs, L, batch, f);
+  input_gradient<1>(&ds, &s, &w, &dz, masks, unscale_ds<1>(largest, back, drop_scale), b0, (outputs + 7) / 8 * 16, inputs, L, batch, f);
 }
 PRODUCT mix_ds_pairs(TENSOR_MAP ds, TENSOR_MAP s, TENSOR_MAP w, TENSOR_MAP dz, const u8* masks, const LargestMagnitudes* largest, const LargestGradients* back,
                      int b0, int outputs, int inputs, i64 L, int batch, int f, float drop_scale) {
-  input_gradient<3>(&ds, &s, &w, &dz, masks, ds_scale<3>(largest, back, drop_scale), b0, (outputs + 7) / 8 * 16, inputs, L, batch, f);
+  input_gradient<3>(&ds, &s, &w, &dz, masks, unscale_ds<3>(largest, back, drop_scale), b0, (outputs + 7) / 8 * 16, inputs, L, batch, f);
 }
 
 // slices (parts, rows, inputs): Σ dz·aᵀ.
 template <int N, int PRODUCTS>
 DEV void dw(const TensorMap* dz, const TensorMap* a, float* slices, const LargestMagnitudes* largest, const LargestGradients* back, int a0,
             int rows, int inputs, i64 L, int batch, float drop_scale) {
-  const float scale = unscale<PRODUCTS>(exponent_a<PRODUCTS>(largest), exponent_dz<PRODUCTS>(back, drop_scale));
-  weight_gradient<N, PRODUCTS>(dz, a, slices, scale, a0, rows, inputs, L, batch);
+  const Unscale<PRODUCTS> unscale(exponent_a<PRODUCTS>(largest), exponent_dz<PRODUCTS>(back, drop_scale));
+  weight_gradient<N, PRODUCTS>(dz, a, slices, unscale, a0, rows, inputs, L, batch);
 }
 PRODUCT mix_dw_128(TENSOR_MAP dz, TENSOR_MAP a, float* slices, const LargestMagnitudes* largest, const LargestGradients* back, int a0, int rows,
                    int inputs, i64 L, int batch, float scale) {

@@ -15,11 +15,11 @@ DEV int weight_row(int p, int outputs) {
   return o < outputs ? o + (p & 8 ? outputs : 0) : -1;
 }
 
-// Largest magnitudes of a and W, as bits of f32.
+// Largest finite magnitudes of a and W, as bits of f32.
 struct LargestMagnitudes {
   u32 a, w;
 };
-// Largest magnitudes, as bits of f32, of a random subset of dy and of all of dz.
+// Largest finite magnitudes, as bits of f32, of a random subset of dy and of all of dz.
 struct LargestGradients {
   u32 dy, dz;
 };
@@ -36,7 +36,7 @@ DEV int exponent_a(const LargestMagnitudes* l) { return exponent<PRODUCTS>(l->a,
 template <int PRODUCTS>
 DEV int exponent_w(const LargestMagnitudes* l) { return exponent<PRODUCTS>(l->w, guess_w<PRODUCTS>()); }
 // dz is about as large as dy, of which the largest magnitude in a random subset is known: room for 2^10 times that, of
-// pairs for 2^4 times.
+// pairs for 2^4 times. (Where scale·dy is beyond f32 that is too small an exponent, and the largest of dz gives another.)
 template <int PRODUCTS>
 DEV int guessed_exponent_dz(const LargestGradients* l, float scale) {
   return f16_exponent(scale * __uint_as_float(l->dy), most_exponent<PRODUCTS>()) - (PRODUCTS == 1 ? 10 : 4);

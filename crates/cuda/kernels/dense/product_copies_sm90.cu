@@ -25,7 +25,7 @@ DEV void read_octet(float (&x)[8], const float* p, bool vec) {
   for (int i = 0; i < 4; ++i) x[i] = a[i], x[4 + i] = b[i];
 }
 
-// magnitudes[i].sample ← the largest magnitude of a sample of array i: a thread reads eight neighbouring numbers somewhere in
+// magnitudes[i].sample ← the largest finite magnitude of a sample of array i: a thread reads eight neighbouring numbers somewhere in
 // its part of the array. Grid (blocks, arrays); block: 256 threads.
 KERNEL sample_magnitudes(Magnitudes* magnitudes, ARRAYS) {
   ARRAY_HERE;
@@ -35,7 +35,7 @@ KERNEL sample_magnitudes(Magnitudes* magnitudes, ARRAYS) {
   float x[8], largest = 0.f;
   read_octet(x, array.from + 8 * at, aligned(array.from));
 #pragma unroll
-  for (int k = 0; k < 8; ++k) largest = fmaxf(largest, fabsf(x[k]));
+  for (int k = 0; k < 8; ++k) largest = larger_finite(largest, x[k]);
   block_largest(&magnitudes[blockIdx.y].sample, largest);
 }
 
@@ -54,7 +54,7 @@ KERNEL f16_copies(Magnitudes* magnitudes, ARRAYS, int mode) {
     float x[8];
     read_octet(x, array.from + 8 * i, vec);
 #pragma unroll
-    for (int k = 0; k < 8; ++k) largest = fmaxf(largest, fabsf(x[k]));
+    for (int k = 0; k < 8; ++k) largest = larger_finite(largest, x[k]);
     *(uint4*)(array.to + 8 * i) = make_uint4(pack_f16(x[0] * to, x[1] * to), pack_f16(x[2] * to, x[3] * to),
                                              pack_f16(x[4] * to, x[5] * to), pack_f16(x[6] * to, x[7] * to));
   }

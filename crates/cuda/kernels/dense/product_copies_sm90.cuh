@@ -4,7 +4,7 @@
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-// Largest magnitudes of an array, as bits of f32: of a sample of it (0: none was taken) and of all of it.
+// Largest finite magnitudes of an array, as bits of f32: of a sample of it (0: none was taken) and of all of it.
 struct Magnitudes {
   u32 sample, all;
 };

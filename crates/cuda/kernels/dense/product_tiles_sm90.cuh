@@ -62,10 +62,10 @@ constexpr int STAGED_BOX_BYTES = 64 * 128;
 // Two numbers of s become the slopes of activation f there.
 DEV void slopes_in_place(int f, float2* place) { *place = make_float2(activate_slope(f, place->x), activate_slope(f, place->y)); }
 
-// ds (B, inputs, L) = scale·(Wᵀ dz)·mask·f′(s) for the `batch` sequences from b0 on, to which dz (batch, rows, L) belongs.
+// ds (B, inputs, L) = unscale(Wᵀ dz)·mask·f′(s) for the `batch` sequences from b0 on, to which dz (batch, rows, L) belongs.
 // masks: a bit per element as write_f16_a (f16_copies_sm90.cuh) keeps them, or null.
 template <int PRODUCTS>
-DEV void input_gradient(const TensorMap* ds, const TensorMap* s, const TensorMap* w, const TensorMap* dz, const u8* masks, float scale, int b0,
+DEV void input_gradient(const TensorMap* ds, const TensorMap* s, const TensorMap* w, const TensorMap* dz, const u8* masks, Unscale<PRODUCTS> unscale, int b0,
                         int rows, int inputs, i64 L, int batch, int f) {
   const SharedLayout m = shared_layout();
   ProductPipeline<TILE_STEPS, false, false, STAGES, PRODUCTS> pipe;
@@ -132,8 +132,8 @@ DEV void input_gradient(const TensorMap* ds, const TensorMap* s, const TensorMap
           const u32 two = word >> (8 * (k & 3) + 2 * l.t);
           float2 x = *place;
           if (PRODUCTS == 1 && f == ACTIVATION_GELU) x = make_float2(gelu_slope_near(x.x), gelu_slope_near(x.y));
-          x.x = two & 1 ? acc[4 * j + 2 * r] * scale * x.x : 0.f;
-          x.y = two & 2 ? acc[4 * j + 2 * r + 1] * scale * x.y : 0.f;
+          x.x = two & 1 ? unscale(acc[4 * j + 2 * r]) * x.x : 0.f;
+          x.y = two & 2 ? unscale(acc[4 * j + 2 * r + 1]) * x.y : 0.f;
           *place = x;
         }
         stores_before_wgmma();
@@ -153,10 +153,10 @@ DEV void input_gradient(const TensorMap* ds, const TensorMap* s, const TensorMap
   }
 }
 
-// slices (parts, rows, inputs): scale·Σ dz·aᵀ over `batch` sequences, of a from a0 on, and all time steps, cut into `parts`
+// slices (parts, rows, inputs): unscale(Σ dz·aᵀ) over `batch` sequences, of a from a0 on, and all time steps, cut into `parts`
 // ranges. Grid (rows / 128, inputs / N, parts).
 template <int N, int PRODUCTS>
-DEV void weight_gradient(const TensorMap* dz, const TensorMap* a, float* slices, float scale, int a0, int rows, int inputs, i64 L, int batch) {
+DEV void weight_gradient(const TensorMap* dz, const TensorMap* a, float* slices, Unscale<PRODUCTS> unscale, int a0, int rows, int inputs, i64 L, int batch) {
   constexpr int DW_STAGES = 4;
   const u32 start = (shared_address(shared) + 1023) & ~1023u;
   ProductPipeline<N, true, true, DW_STAGES, PRODUCTS> pipe;
@@ -186,7 +186,7 @@ DEV void weight_gradient(const TensorMap* dz, const TensorMap* a, float* slices,
 #pragma unroll
       for (int j = 0; j < N / 8; ++j)
         if (m < rows && n0 + 8 * j < inputs)
-          *(float2*)(to + 8 * j) = make_float2(acc[4 * j + 2 * r] * scale, acc[4 * j + 2 * r + 1] * scale);
+          *(float2*)(to + 8 * j) = make_float2(unscale(acc[4 * j + 2 * r]), unscale(acc[4 * j + 2 * r + 1]));
     }
   }
 }

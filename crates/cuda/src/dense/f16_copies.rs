@@ -1,8 +1,7 @@
-//! What the kernel `mix_f16_copies` does; `compile/codes.rs` makes the kernel's constants of it.
+//! What the kernels that write f16 copies of operands do (`kernels/dense/mix_f16_copies_sm90.cu`, `product_copies_sm90.cu`); `compile/codes.rs` makes the kernel's constants of it.
 
-/// What one launch of the kernel mix_f16_copies does. The kernel writes the operands of a mix on Hopper, a =
-/// dropout(f(s)) and W, as f16 copies, each array multiplied by a power of two that brings its values into the range of
-/// f16.
+/// What one launch of such a kernel does. It writes operands of products on Hopper, of a mix a = dropout(f(s)) and W, as f16
+/// copies, single numbers or pairs, each array multiplied by a power of two that brings its values into the range of f16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum F16CopiesMode {
     /// Writes both arrays, by the powers of two that most networks need; draws the dropout masks and finds the largest

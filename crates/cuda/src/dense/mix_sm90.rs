@@ -13,17 +13,17 @@ use crate::{
 };
 use s4_backend::{MixBackward, MixCall, MixForward, MixSpec, Result, random::DropKey};
 
-/// Shared memory of mix_forward, mix_dz and mix_ds, bytes: three stages of a 128 × 64 and of a 64 × 256 box of f16, two
-/// staging areas, barriers, and what alignment takes.
+/// Shared memory of mix_forward, mix_dz and mix_ds, bytes: three stages of a 128 × 64 and of a 64 × 256 box of f16, or of
+/// both planes of 128 × 32 and 32 × 256 pairs, two staging areas, barriers, and what alignment takes.
 const SHARED_BYTES: usize = 3 * (48 << 10) + (64 << 10) + (2 << 10);
-/// Shared memory of mix_dw_128 and mix_dw_256, bytes: four stages.
+/// Shared memory of mix_dw_128 and mix_dw_256, bytes: four stages. (The kernels for pairs take the same.)
 const SHARED_DW_BYTES: usize = 4 * (48 << 10) + (2 << 10);
 /// Time steps of a tile.
 const TILE_STEPS: usize = 256;
 /// Forward saves the f16 copy of a, of single numbers, for backward up to this size; larger ones are recomputed, and those of pairs.
 const MAX_SAVED_A_BYTES: usize = 60 << 20;
-/// Backward goes through the batch in portions whose dz has at most this many bytes: of single numbers, of pairs. The pairs' are of the size of
-/// what an SSM takes beside them in 'highest', where nothing that it could use is kept from forward.
+/// Backward goes through the batch in portions whose dz has at most this many bytes: of single numbers, of pairs. With pairs, of which dz
+/// has twice the bytes and for which forward keeps next to nothing, dz and a of a portion take about what an SSM's backward pass takes as scratch.
 const MAX_DZ_BYTES: [usize; 2] = [112 << 20, 256 << 20];
 
 /// Most steps of 64 terms in one part of a sum over time of products of pairs. The tensor cores cut off what is below the last bit of a
@@ -190,7 +190,8 @@ impl HopperMix<'_> {
         TensorMap::new(op, span, ElementType::F32, (batch, rows, self.len), (height, 128))
     }
 
-    /// The f16 copy of an array (batch, rows, len), or of W, (1, rows, inputs), in boxes of `height` rows of `width` bytes.
+    /// The f16 copy of an array (batch, rows, len), or of W, (1, rows, inputs), in boxes of `shape`: rows, and bytes of a row. A matrix of
+    /// pairs counts as two, its planes.
     fn map_copy(
         &self,
         op: &'static str,
