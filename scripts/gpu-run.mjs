@@ -19,6 +19,7 @@ import { cpus, tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { shareOf } from './gpu-shares.mjs'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const node = process.execPath
@@ -413,23 +414,6 @@ function merge([target, ...sources]) {
   const all = [...byName.values()].toSorted((a, b) => (order.get(a.name) ?? 99) - (order.get(b.name) ?? 99))
   writeFileSync(target, JSON.stringify({ items: all }, null, 1) + '\n')
   return 0
-}
-
-/**
- * The share of the machine that worker `i` of `jobs` has: the GPUs in turn, and neighbouring cores, twice as many for the first worker,
- * which takes the longest item. Everything where one item runs alone.
- */
-function shareOf(i, jobs, gpus) {
-  if (jobs === 1) return undefined
-  const border = (k) => Math.floor((k * cpus().length) / (jobs + 1))
-  const [first, end] = i === 0 ? [0, border(2)] : [border(i + 1), Math.max(border(i + 2), border(i + 1) + 1)]
-  return {
-    cores:
-      spawnSync('taskset', ['--version']).error === undefined
-        ? Array.from({ length: Math.max(1, end - first) }, (_, k) => first + k).join(',')
-        : undefined,
-    gpu: gpus.length > 1 ? { CUDA_VISIBLE_DEVICES: gpus[i % gpus.length] } : {},
-  }
 }
 
 async function main() {
