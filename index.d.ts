@@ -173,6 +173,8 @@ interface DeviceOptions {
      * How exactly a GPU multiplies matrices. `'highest'` (default) is as good as f32, with outputs within 1e-5 and gradients
      * within 1e-4 of exact ones, relative; `'high'` takes TF32, within 2e-3 and 5e-3; `'bf16'` within 1e-2 and 5e-2. GPUs
      * without units for such numbers, the CPU, and layers whose state is above 64 compute as `'highest'`.
+     * On Hopper `'highest'` holds each operand of a mixing layer with GLU relative to its largest number: numbers below
+     * 2⁻⁹ of that have an absolute error of up to 2⁻³¹ of it.
      */
     precision?: (typeof choices.precision)[number];
     /** Most bytes of GPU memory that it may take; beyond them a call answers `ERR_S4_MEMORY`. Default all there are. */

@@ -1,8 +1,9 @@
 // Makes compact copies of the data for a machine without a network: recordings as 8-bit µ-law WAV, MNIST's pictures as IDX, IMDB's
-// reviews as words in the files of the recipes' reader `words`.
-//   node scripts/learn-pack.mjs digits|mnist|words FROM TO
+// reviews as words in the files of the recipes' reader `words`, CIFAR-10's pictures in colour or grey (learn-pictures.mjs) and back.
+//   node scripts/learn-pack.mjs digits|mnist|words|cifar|greycifar|uncifar FROM TO
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { packPictures, unpackPictures } from './learn-pictures.mjs'
 import { readWav } from './recipe-audio.mjs'
 import { readGreyPng } from './recipe-png.mjs'
 import { generator, shuffle } from './recipe-random.mjs'
@@ -94,10 +95,17 @@ function packWords(from, to, kept = 9998) {
 }
 
 const [what, from, to] = process.argv.slice(2)
-const packs = { digits: packDigits, mnist: packMnist, words: packWords }
+const packs = {
+  digits: packDigits,
+  mnist: packMnist,
+  words: packWords,
+  cifar: packPictures,
+  greycifar: (a, b) => packPictures(a, b, { asGrey: true }),
+  uncifar: unpackPictures,
+}
 if (!(what in packs) || to === undefined) {
-  console.error('node scripts/learn-pack.mjs digits|mnist|words FROM TO')
+  console.error(`node scripts/learn-pack.mjs ${Object.keys(packs).join('|')} FROM TO`)
   process.exit(2)
 }
 mkdirSync(to, { recursive: true })
-packs[what](from, to)
+await packs[what](from, to)

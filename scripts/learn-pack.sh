@@ -3,6 +3,7 @@
 #   bash scripts/learn-pack.sh BUILT_TREE DATA FOLDER [PACK ...]
 # BUILT_TREE: a checkout after `npm run build`. Packs: acl (18 MB, DATA/aclImdb), cifar (20 MB, DATA/cifar10), small (9 MB,
 # DATA/recordings, mnist_10k_test_images and ETT-small); these three without any named. By name alone: mnist (1.4 MB, of the same pictures),
+# greycifar (40 MB, DATA/cifar10 in grey without loss, for image and image_ranks in the place of cifar),
 # words (8 MB, of aclImdb's reviews), wikitext (3 MB, DATA/wikitext-2/{train,valid,test}.txt). Node and the tree, 28 MB, are always there.
 set -euo pipefail
 built=$(realpath "$1") data=$(realpath "$2") folder=$(realpath -m "$3") here=$(cd "$(dirname "$0")" && pwd)
@@ -23,6 +24,10 @@ if wanted acl; then
 fi
 if wanted cifar; then
   tar "${order[@]}" -C "$data" -cf - cifar10 | xz -T1 --lzma2=preset=9e,dict=128MiB,lc=0,lp=0,pb=0 >"$folder/cifar.tar.xz"
+fi
+if wanted greycifar; then
+  node "$here/learn-pack.mjs" greycifar "$data/cifar10" "$stage/greycifar"
+  tar "${order[@]}" -C "$stage" -cf - greycifar | xz -T1 --lzma2=preset=9e,dict=64MiB,lc=0,lp=0,pb=0 >"$folder/greycifar.tar.xz"
 fi
 if wanted small; then
   node "$here/learn-pack.mjs" digits "$data/recordings" "$stage/small/recordings"
@@ -46,7 +51,7 @@ cp "$built/package.json" "$stage/tree/" && cp -r "$built/build" "$stage/tree/" &
 cp "$built"/crates/node/{binding.js,load.cjs,*.node} "$stage/tree/crates/node/" && strip "$stage"/tree/crates/node/*.node
 cp "$built/cli/package.json" "$stage/tree/cli/" && cp "$built/cli/dist/src/taskfiles.js" "$stage/tree/cli/dist/src/"
 ln -s .. "$stage/tree/node_modules/s4-node"
-cp -r "$here/../recipes" "$stage/tree/" && cp "$here"/recipe*.mjs "$stage/tree/scripts/"
+cp -r "$here/../recipes" "$stage/tree/" && cp "$here"/{recipe,learn-}*.mjs "$stage/tree/scripts/"
 mkdir "$stage/tree/benches/peers" && cp "$here"/../benches/generation.mjs "$stage/tree/benches/" && cp "$here"/../benches/peers/*.py "$stage/tree/benches/peers/"
 tar "${order[@]}" -C "$stage/tree" -cf - . | xz -T1 --x86 --lzma2=preset=9e >"$folder/tree.tar.xz"
 cp "$here/learn-run.sh" "$folder/"

@@ -31,7 +31,7 @@ tools=($!)
 for pack in *.tar.xz; do
   name=${pack%.tar.xz}
   case $name in
-    acl | cifar | small | mnist | words | wikitext) [ -f "$work/$name.there" ] || (tar -xJf "$pack" -C "$work" && touch "$work/$name.there") & ;;
+    acl | cifar | greycifar | small | mnist | words | wikitext) [ -f "$work/$name.there" ] || (tar -xJf "$pack" -C "$work" && touch "$work/$name.there") & ;;
     *) tar -xJf "$pack" -C "$work" & tools+=($!) ;;
   esac
 done
@@ -81,10 +81,16 @@ listops() {
   made listops "await files.writeListOps('listops.part', { train: ${TREES:-96000}, validation: 2000, test: 2000 }, 42)" || echo "listops: no data"
   through listops lra-listops-short
 }
+# CIFAR-10 for grey pictures: as its files are, or grey and without loss.
+pictures() {
+  [ -f "$here/greycifar.tar.xz" ] || { there cifar; return; }
+  there greycifar
+  [ -d cifar10 ] || { ./node scripts/learn-pack.mjs uncifar greycifar cifar10.part && mv cifar10.part cifar10; }
+}
 # Whichever lane comes first takes it.
 image() {
   mkdir "$work/image.$began" 2>/dev/null || return 0
-  there cifar
+  pictures
   # shellcheck disable=SC2086
   through image lra-image-short --evaluate-every 2 ${IMAGE:-}
 }
@@ -102,7 +108,7 @@ ranked() {
   done
   wait "${own[@]}" || echo "$name: a rank ended with $?"
 }
-image_ranks() { there cifar; ranked image lra-image-short --evaluate-every 4 ${IMAGE:-}; }
+image_ranks() { pictures; ranked image lra-image-short --evaluate-every 4 ${IMAGE:-}; }
 scifar() {
   there cifar
   # shellcheck disable=SC2086

@@ -1,4 +1,4 @@
-// CIFAR-10 as a sequence of 1,024 pixels: the binary version (data_batch_1.bin …), or class folders train/NAME/*.jpg and test/NAME/*.jpg.
+// CIFAR-10 as a sequence of 1,024 pixels: the binary version (data_batch_1.bin …), or class folders train/NAME/* and test/NAME/* of PNG or JPEG files.
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { readPictures } from 's4-node'
@@ -23,7 +23,7 @@ function binary(folder, names) {
 }
 
 /** Classes are the folders' names in alphabetical order, which is the order of the published labels. */
-async function folders(folder) {
+export async function pictureFolders(folder) {
   const files = readdirSync(folder, { withFileTypes: true })
     .filter((entry) => entry.isDirectory())
     .map((entry) => entry.name)
@@ -46,7 +46,7 @@ async function folders(folder) {
 }
 
 /** Luminance with ITU-R BT.601's weights in 16 bits, as torchvision's Grayscale rounds it. */
-function grey(pixels) {
+export function grey(pixels) {
   const out = new Uint8Array(LENGTH)
   for (let k = 0; k < LENGTH; k++)
     out[k] = (19595 * pixels[3 * k] + 38470 * pixels[3 * k + 1] + 7471 * pixels[3 * k + 2] + 32768) >> 16
@@ -66,8 +66,8 @@ export async function cifar10(folder, { grey: wantsGrey = false, splitSeed = 42 
         inside,
         [1, 2, 3, 4, 5].map((n) => `data_batch_${n}.bin`),
       )
-    : await folders(join(inside, 'train'))
-  const test = binaries ? binary(inside, ['test_batch.bin']) : await folders(join(inside, 'test'))
+    : await pictureFolders(join(inside, 'train'))
+  const test = binaries ? binary(inside, ['test_batch.bin']) : await pictureFolders(join(inside, 'test'))
   if (wantsGrey) for (const example of [...all, ...test]) example.pixels = grey(example.pixels)
   shuffle(all, generator(splitSeed))
   const held = Math.round(all.length / 10)

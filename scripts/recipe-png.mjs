@@ -52,14 +52,16 @@ function chunk(type, data) {
   return bytes
 }
 
-/** The bytes of a greyscale PNG of 8 bits; `pixels` row by row. */
-export function greyPng({ width, height, pixels }) {
+/** The bytes of a PNG of 8 bits, greyscale or of `channels` 3 in colour; `pixels` row by row. */
+export function png({ width, height, pixels, channels = 1 }) {
   const head = Buffer.alloc(13)
   head.writeUInt32BE(width, 0)
   head.writeUInt32BE(height, 4)
   head[8] = 8
-  const raw = Buffer.alloc(height * (width + 1))
-  for (let y = 0; y < height; y++) raw.set(pixels.subarray(y * width, (y + 1) * width), y * (width + 1) + 1)
+  head[9] = channels === 3 ? 2 : 0
+  const row = channels * width
+  const raw = Buffer.alloc(height * (row + 1))
+  for (let y = 0; y < height; y++) raw.set(pixels.subarray(y * row, (y + 1) * row), y * (row + 1) + 1)
   return Buffer.concat([
     Buffer.from(SIGNATURE, 'hex'),
     chunk('IHDR', head),

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -13,7 +13,10 @@ import { Worker } from 'node:worker_threads'
 import { readSafetensors, SequenceModel } from 's4-node'
 import { pixelBatch } from './recipe-density.mjs'
 import { plannedEpochs } from './recipe-plan.mjs'
-import { greyPng, readGreyPng } from './recipe-png.mjs'
+import { cifar10 } from './recipe-cifar.mjs'
+import { packPictures, unpackPictures } from './learn-pictures.mjs'
+import { png, readGreyPng } from './recipe-png.mjs'
+import { generator } from './recipe-random.mjs'
 import { testWindows, words } from './recipe-words.mjs'
 
 const script = fileURLToPath(new URL('recipe.mjs', import.meta.url))
@@ -172,7 +175,7 @@ test('epochs are planned by the time that is left', () => {
 
 test('a PNG of drawn pictures reads back', () => {
   const pixels = Uint8Array.from({ length: 12 * 5 }, (_, i) => (i * 37) % 256)
-  assert.deepEqual(readGreyPng(greyPng({ width: 12, height: 5, pixels })), { width: 12, height: 5, pixels })
+  assert.deepEqual(readGreyPng(png({ width: 12, height: 5, pixels })), { width: 12, height: 5, pixels })
 })
 
 test('a pixel is predicted from those before it', () => {
@@ -256,5 +259,41 @@ test('a peer has as many parameters as the recipe, within two in a hundred', asy
     const positions = peer.positions === 'learned' ? 784 * d : 0
     const theirs = 2 * v * d + v + positions + peer.layers * block + 2 * d
     assert.ok(Math.abs(theirs / count - 1) < 0.02, `${title}: ${theirs} of ${count}`)
+  }
+})
+
+test('pictures that are carried without loss are those of the folders, in colour and in grey', async () => {
+  const [from, packed, unpacked] = ['pictures', 'packed', 'unpacked'].map((name) =>
+    join(folder, 'carried', name),
+  )
+  const random = generator(3)
+  for (const [part, count] of [
+    ['train', 12],
+    ['test', 5],
+  ])
+    for (const name of ['a', 'b']) {
+      mkdirSync(join(from, part, name), { recursive: true })
+      for (let i = 0; i < count; i++) {
+        const pixels = Uint8Array.from({ length: 3 * 1024 }, (_, k) =>
+          i % 2 ? 256 * random() : k / 13 + 9 * random(),
+        )
+        writeFileSync(join(from, part, name, `${i}.png`), png({ width: 32, height: 32, channels: 3, pixels }))
+      }
+    }
+  for (const grey of [false, true]) {
+    mkdirSync(packed, { recursive: true })
+    await packPictures(from, packed, { asGrey: grey })
+    unpackPictures(packed, unpacked)
+    rmSync(packed, { recursive: true })
+    // All files of the binary version; those after the first are empty here.
+    for (let n = 2; n <= 5; n++) writeFileSync(join(unpacked, `data_batch_${n}.bin`), '')
+    const [a, b] = [await cifar10(from, { grey }), await cifar10(unpacked, { grey })]
+    for (const of of [
+      (data) => data.train,
+      (data) => data.validation.examples,
+      (data) => data.tests[0].examples,
+    ])
+      assert.deepEqual(...[a, b].map((data) => of(data).map(({ target, pixels }) => [target, ...pixels])))
+    assert.equal(a.train.length + a.validation.examples.length, 24)
   }
 })

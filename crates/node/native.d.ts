@@ -621,6 +621,8 @@ export interface OpenSlots {
   id: number
   /** About how many slots one push should be given, where more of them wait. */
   ofPush: number
+  /** Time steps of a slot that several pushes of a stream should have together at the most. */
+  stepsOfPush?: number
 }
 
 /** Name, shape and group of a parameter. */
