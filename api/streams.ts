@@ -238,9 +238,13 @@ export class ModelStreams {
     return steps
   }
 
+  /** All that waited when it began, though one time of computing takes only so much of a stream; and what is tried again. */
   async #ticks(): Promise<number> {
+    const begin = performance.now()
     let steps = await this.#tick()
-    while ([...this.#open.values()].some((stream) => stream.isRetrying)) {
+    const goesOn = ({ isRetrying, waitingSince = Infinity }: LiveStream) =>
+      isRetrying || waitingSince <= begin
+    while ([...this.#open.values()].some(goesOn)) {
       // Whoever waits for outputs that are there goes on first.
       await new Promise((resolve) => setImmediate(resolve))
       steps += await this.#tick()

@@ -69,12 +69,12 @@ impl<B: Backend> StreamSlots<B> {
         self.positions.len()
     }
 
-    /// About how many slots one push should be given, where more of them wait: as many as all threads of the host are busy with, so that
-    /// those that are computed first need not wait for the others. `None` where more are always quicker.
+    /// About how many slots one push should be given, where more of them wait: a group for each thread of the host, so that those that are
+    /// computed first need not wait for the others. The next push should wait behind it. `None` where more are always quicker.
     pub fn slots_of_push(&self) -> Option<usize> {
         match self.be.handles_of_threads().len() {
             0 => None,
-            threads => Some(2 * threads * GROUP),
+            threads => Some(threads * GROUP),
         }
     }
 
