@@ -458,7 +458,11 @@ export class SequenceModel extends Handle {
     wholeNumber(op, 'tickMilliseconds', tickMilliseconds, 0, 2 ** 31 - 1)
     if (tickSteps !== undefined) wholeNumber(op, 'tickSteps', tickSteps)
     wholeNumber(op, 'maxWaiting', maxWaiting)
-    const { id, ofPush, stepsOfPush = Infinity } = this.access.sync('streams', (handle) => handle.slotsOpen(slots, rate))
+    const {
+      id,
+      ofPush,
+      stepsOfPush = Infinity,
+    } = this.access.sync('streams', (handle) => handle.slotsOpen(slots, rate))
     const output = callNative(() => this.access.handle.outputShape(1, 1)).at(-1) as number
     return ModelStreams.make(this.access, this.dtype, id, {
       slots,

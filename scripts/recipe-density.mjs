@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { SIDE, mnistPictures, moved } from './recipe-images.mjs'
-import { png } from './recipe-png.mjs'
+import { pngOf } from './recipe-png.mjs'
 
 const LENGTH = SIDE * SIDE
 /** What stands before the first pixel: black, as the first pixel of nearly every picture is. */
@@ -35,7 +35,7 @@ async function drawn(model, { count, columns, seed }) {
     at++
   }
   const seconds = (performance.now() - began) / 1000
-  return { png: png({ width, height: pixels.length / width, pixels }), seconds }
+  return { png: pngOf({ width, height: pixels.length / width, pixels }), seconds }
 }
 
 /**

@@ -53,7 +53,7 @@ function chunk(type, data) {
 }
 
 /** The bytes of a PNG of 8 bits, greyscale or of `channels` 3 in colour; `pixels` row by row. */
-export function png({ width, height, pixels, channels = 1 }) {
+export function pngOf({ width, height, pixels, channels = 1 }) {
   const head = Buffer.alloc(13)
   head.writeUInt32BE(width, 0)
   head.writeUInt32BE(height, 4)

@@ -15,7 +15,7 @@ import { pixelBatch } from './recipe-density.mjs'
 import { plannedEpochs } from './recipe-plan.mjs'
 import { cifar10 } from './recipe-cifar.mjs'
 import { packPictures, unpackPictures } from './learn-pictures.mjs'
-import { png, readGreyPng } from './recipe-png.mjs'
+import { pngOf, readGreyPng } from './recipe-png.mjs'
 import { generator } from './recipe-random.mjs'
 import { testWindows, words } from './recipe-words.mjs'
 
@@ -175,7 +175,7 @@ test('epochs are planned by the time that is left', () => {
 
 test('a PNG of drawn pictures reads back', () => {
   const pixels = Uint8Array.from({ length: 12 * 5 }, (_, i) => (i * 37) % 256)
-  assert.deepEqual(readGreyPng(png({ width: 12, height: 5, pixels })), { width: 12, height: 5, pixels })
+  assert.deepEqual(readGreyPng(pngOf({ width: 12, height: 5, pixels })), { width: 12, height: 5, pixels })
 })
 
 test('a pixel is predicted from those before it', () => {
@@ -277,7 +277,10 @@ test('pictures that are carried without loss are those of the folders, in colour
         const pixels = Uint8Array.from({ length: 3 * 1024 }, (_, k) =>
           i % 2 ? 256 * random() : k / 13 + 9 * random(),
         )
-        writeFileSync(join(from, part, name, `${i}.png`), png({ width: 32, height: 32, channels: 3, pixels }))
+        writeFileSync(
+          join(from, part, name, `${i}.png`),
+          pngOf({ width: 32, height: 32, channels: 3, pixels }),
+        )
       }
     }
   for (const grey of [false, true]) {
