@@ -281,7 +281,7 @@ test('a push during a tick waits from when it came, not from when the tick has e
   model.dispose()
 })
 
-/** 300 live streams on one thread of a CPU, where a part of a tick has 128 slots. */
+/** 400 live streams on one thread of a CPU, where a part of a tick has 64 slots. */
 async function inParts(options: { tickMilliseconds?: number } = {}) {
   const model = await create({ device: 'cpu', threads: 1 })
   const streams = model.streams({ slots: 400, ...options })

@@ -47,7 +47,7 @@ export interface WaitingCall {
 /** What a stream gives to a tick: pushes that are computed as one, or one call. */
 export type Taken = { readonly pushes: readonly WaitingPush[] } | { readonly call: WaitingCall }
 
-/** Most time steps of one stream that a tick takes, so that none holds up the others for long. A push that is longer goes alone. */
+/** Most time steps of one stream that go to the addon at a time, so that none holds up the others for long. A push that is longer goes alone. */
 const MOST_STEPS = 4096
 
 /** What a live stream asks of the streams that it is one of. */
@@ -57,8 +57,6 @@ export interface LiveStreams {
   readonly input: number | undefined
   /** Time steps that a stream may have waiting. */
   readonly maxWaiting: number
-  /** Time steps up to which short pushes are computed together. */
-  readonly stepsOfPush: number
   /** The interval of times that counts as 1. */
   readonly usual: number | undefined
   /** Something has been added to the stream's queue. */
@@ -253,16 +251,19 @@ export class LiveStream {
     return first !== undefined && 'len' in first && first.alone
   }
 
-  /** @internal What the next tick does for the stream. */
-  takeForTick(): Taken | undefined {
+  /**
+   * @internal What a tick does for the stream next. Pushes have `stepsOfPush` time steps together at the most; those behind a push that is longer
+   * go with it, since it is not computed in blocks anyway, as none with intervals is.
+   */
+  takeForTick(stepsOfPush: number): Taken | undefined {
     const [first] = this.#queue
     if (first === undefined) return undefined
     if (!('len' in first)) {
       this.#queue.shift()
       return { call: first }
     }
-    const { stepsOfPush } = this.#streams
-    const most = first.len > stepsOfPush ? MOST_STEPS : Math.min(stepsOfPush, MOST_STEPS)
+    const inBlocks = first.len <= stepsOfPush && !first.intervals && !first.time
+    const most = inBlocks ? Math.min(stepsOfPush, MOST_STEPS) : MOST_STEPS
     let [count, steps] = [0, 0]
     for (const waiting of this.#queue) {
       if (!('len' in waiting)) break

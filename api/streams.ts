@@ -27,7 +27,7 @@ export interface StreamsSetup {
   readonly slots: number
   /** About how many slots' pushes go to the addon at a time, where more wait. */
   readonly slotsOfPush: number
-  /** Time steps that several pushes of a stream have together at the most in a tick. */
+  /** Time steps that several pushes of a stream have together at the most when they go to the addon, where many streams push. */
   readonly stepsOfPush: number
   readonly tickMilliseconds: number
   readonly tickSteps: number
@@ -52,6 +52,9 @@ interface Computed {
   readonly lens: Uint32Array
   readonly results: SlotResults
 }
+
+/** Streams from which the addon computes time steps in blocks, for which {@link StreamsSetup.stepsOfPush} is. */
+const FEWEST_TOGETHER = 4
 
 /** Frees the native states of streams that were garbage-collected without being disposed. */
 const finalizer = new FinalizationRegistry<() => void>((free) => free())
@@ -107,7 +110,6 @@ export class ModelStreams {
       dtype,
       input: setup.input,
       maxWaiting: setup.maxWaiting,
-      stepsOfPush: setup.stepsOfPush,
       usual: setup.usual,
       wake: () => this.#wake(),
       leave: (slot) => this.#leave(slot),
@@ -238,27 +240,32 @@ export class ModelStreams {
     return steps
   }
 
-  /** All that waited when it began, though one time of computing takes only so much of a stream; and what is tried again. */
+  /**
+   * Computes what waited when it began, round by round, since a round takes only so much of a stream; and what is tried again. The first
+   * round takes what comes while it is under way, too; the others take nothing of streams that have had their turn.
+   */
   async #ticks(): Promise<number> {
     const begin = performance.now()
-    let steps = await this.#tick()
+    let steps = await this.#round(({ isIdle }) => !isIdle)
     const goesOn = ({ isRetrying, waitingSince = Infinity }: LiveStream) =>
       isRetrying || waitingSince <= begin
     while ([...this.#open.values()].some(goesOn)) {
       // Whoever waits for outputs that are there goes on first.
       await new Promise((resolve) => setImmediate(resolve))
-      steps += await this.#tick()
+      steps += await this.#round(goesOn)
     }
     return steps
   }
 
   /**
-   * What waits; gives the number of time steps that were computed. Streams whose slots are neighbours go to the addon together, as many as
-   * keep it busy, and the next ones take what waits by then: so none waits until all the others have been computed. The addon has the next
-   * part before it has ended with one, and while it computes that the outputs of the one before are given to their streams.
+   * What waits of some streams; gives the number of time steps that were computed. Streams whose slots are neighbours go to the addon together, as
+   * many as keep it busy, and the next ones take what waits by then: so none waits until all the others have been computed. The addon has the next
+   * part before it has ended with one, so that it never waits for JavaScript, which gives the outputs of one part while the next is computed.
    */
-  async #tick(): Promise<number> {
+  async #round(takes: (stream: LiveStream) => boolean): Promise<number> {
     const open = [...this.#open].toSorted(([a], [b]) => a - b)
+    const many = open.filter(([, stream]) => takes(stream)).length >= FEWEST_TOGETHER
+    const stepsOfPush = many ? this.#setup.stepsOfPush : Infinity
     let [at, steps] = [0, 0]
     let before: Promise<() => number> | undefined
     while (at < open.length) {
@@ -267,7 +274,7 @@ export class ModelStreams {
       for (; at < open.length; at++) {
         const [slot, stream] = open[at] as (typeof open)[number]
         if (this.#endsPart(pushing, slot)) break
-        const taken = stream.takeForTick()
+        const taken = takes(stream) ? stream.takeForTick(stepsOfPush) : undefined
         if (taken === undefined) continue
         this.#inTick.add(slot)
         if ('call' in taken) calls.push({ stream, slot, call: taken.call })
@@ -366,8 +373,10 @@ export class ModelStreams {
   /** A call of the addon, which zeroes the states of slots whose streams have ended before it pushes. */
   async #compute(pushing: readonly Pushing[]): Promise<Computed> {
     const call = joined(pushing, this.#setup.input, this.#link.dtype)
-    const zero = Uint32Array.from(this.#used)
-    this.#used.clear()
+    // Of the slots of this part alone: another part, which is under way, may have those of others. A call has the addon to itself.
+    const zero =
+      pushing.length > 0 ? call.slots.filter((slot) => this.#used.has(slot)) : Uint32Array.from(this.#used)
+    for (const slot of zero) this.#used.delete(slot)
     try {
       const results = await this.#access.read('streams', (handle) =>
         handle.slotsPush(this.#id, zero, call.data, call.slots, call.lens, call.timed, call.intervals),

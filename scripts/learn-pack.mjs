@@ -3,7 +3,6 @@
 //   node scripts/learn-pack.mjs digits|mnist|words|cifar|greycifar|uncifar FROM TO
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { packPictures, unpackPictures } from './learn-pictures.mjs'
 import { readWav } from './recipe-audio.mjs'
 import { readGreyPng } from './recipe-png.mjs'
 import { generator, shuffle } from './recipe-random.mjs'
@@ -95,13 +94,15 @@ function packWords(from, to, kept = 9998) {
 }
 
 const [what, from, to] = process.argv.slice(2)
+/** Reads pictures with the built addon, which the other packs do not need. */
+const pictures = () => import('./learn-pictures.mjs')
 const packs = {
   digits: packDigits,
   mnist: packMnist,
   words: packWords,
-  cifar: packPictures,
-  greycifar: (a, b) => packPictures(a, b, { asGrey: true }),
-  uncifar: unpackPictures,
+  cifar: async (a, b) => (await pictures()).packPictures(a, b),
+  greycifar: async (a, b) => (await pictures()).packPictures(a, b, { asGrey: true }),
+  uncifar: async (a, b) => (await pictures()).unpackPictures(a, b),
 }
 if (!(what in packs) || to === undefined) {
   console.error(`node scripts/learn-pack.mjs ${Object.keys(packs).join('|')} FROM TO`)

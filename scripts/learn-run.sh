@@ -81,18 +81,20 @@ listops() {
   made listops "await files.writeListOps('listops.part', { train: ${TREES:-96000}, validation: 2000, test: 2000 }, 42)" || echo "listops: no data"
   through listops lra-listops-short
 }
-# CIFAR-10 for grey pictures: as its files are, or grey and without loss.
+# CIFAR-10 for grey pictures: as its files are, or, where that pack is there, grey and without loss. It sets `data`.
 pictures() {
+  data=(--data .)
   [ -f "$here/greycifar.tar.xz" ] || { there cifar; return; }
   there greycifar
-  [ -d cifar10 ] || { ./node scripts/learn-pack.mjs uncifar greycifar cifar10.part && mv cifar10.part cifar10; }
+  data=(--data grey)
+  [ -d grey ] || { ./node scripts/learn-pack.mjs uncifar greycifar grey.part/cifar10 && mv grey.part grey; } || echo "grey pictures: not unpacked"
 }
 # Whichever lane comes first takes it.
 image() {
   mkdir "$work/image.$began" 2>/dev/null || return 0
   pictures
   # shellcheck disable=SC2086
-  through image lra-image-short --evaluate-every 2 ${IMAGE:-}
+  through image lra-image-short "${data[@]}" --evaluate-every 2 ${IMAGE:-}
 }
 # ranked NAME RECIPE ARGUMENTS...: a run, or the rest of it, on RANKS GPUs (2), each with its part of every batch. Ranks end behind an
 # epoch: PAUSE_AFTER, which a call's time does not choose for them.
@@ -108,7 +110,7 @@ ranked() {
   done
   wait "${own[@]}" || echo "$name: a rank ended with $?"
 }
-image_ranks() { pictures; ranked image lra-image-short --evaluate-every 4 ${IMAGE:-}; }
+image_ranks() { pictures; ranked image lra-image-short "${data[@]}" --evaluate-every 4 ${IMAGE:-}; }
 scifar() {
   there cifar
   # shellcheck disable=SC2086

@@ -284,6 +284,7 @@ test('pictures that are carried without loss are those of the folders, in colour
       }
     }
   for (const grey of [false, true]) {
+    rmSync(unpacked, { recursive: true, force: true })
     mkdirSync(packed, { recursive: true })
     await packPictures(from, packed, { asGrey: grey })
     unpackPictures(packed, unpacked)

@@ -128,8 +128,8 @@ pub trait StepOps: Memory {
         false
     }
 
-    /// The number of time steps of a sequence up to which [`StepOps::takes_steps_together`] holds of enough sequences; `None` where it does of
-    /// none.
+    /// The most time steps of a sequence with which [`StepOps::takes_steps_together`] is true, if the sequences are enough; `None` where it is
+    /// always false.
     fn most_steps_together(&self, spec: &SsmSpec) -> Option<usize> {
         let _ = spec;
         None

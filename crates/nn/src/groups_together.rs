@@ -126,14 +126,17 @@ impl<B: Backend> GroupsTogether<B> {
             self.workers = Some(workers.unwrap_or_default());
         }
         let workers = match &mut self.workers {
-            Some(workers) if !workers.is_empty() && jobs.len() >= workers.len() => workers,
+            // Where no more than half the threads had a group, all of them are quicker at one group after the other.
+            Some(workers) if jobs.len() > 1 && 2 * jobs.len() > workers.len() && !workers.is_empty() => {
+                workers
+            }
             _ => return jobs.iter_mut().for_each(|job| job.push(self.through(model))),
         };
         // Each thread begins with one of the largest groups, so that what it asks memory for does not depend on who is quicker; the rest
         // go to whoever is done.
         jobs.sort_by_key(|job| std::cmp::Reverse(job.lens.iter().sum::<usize>()));
         let (config, store) = (&model.config, &model.store);
-        let (first, waiting) = jobs.split_at_mut(workers.len());
+        let (first, waiting) = jobs.split_at_mut(workers.len().min(jobs.len()));
         let waiting = Mutex::new(waiting.iter_mut());
         let mut items: Vec<_> = workers.iter_mut().zip(first).collect();
         self.be.side_by_side(&mut items, |(worker, first)| {

@@ -70,7 +70,8 @@ impl<B: Backend> StreamSlots<B> {
     }
 
     /// About how many slots one push should be given, where more of them wait: a group for each thread of the host, so that those that are
-    /// computed first need not wait for the others. The next push should wait behind it. `None` where more are always quicker.
+    /// computed first need not wait for the others. The caller should have the next push wait behind it, so that threads do not stand idle
+    /// between two. `None` where more are always quicker.
     pub fn slots_of_push(&self) -> Option<usize> {
         match self.be.handles_of_threads().len() {
             0 => None,
@@ -78,8 +79,8 @@ impl<B: Backend> StreamSlots<B> {
         }
     }
 
-    /// Time steps of one slot that a push should be given at the most, where that is a matter of several pushes: what is longer goes another
-    /// way, which is slower until it is several times as long. `None` where more are always quicker.
+    /// Time steps of one slot that short pushes without intervals should have together at the most, where four streams or more push: what is
+    /// longer goes another way, which is slower until it is several times as long. `None` where more are always quicker.
     pub fn steps_of_push(&self, model: &Model<B>) -> Option<usize> {
         let pools_over_time = self.groups.first().is_some_and(|group| !group.pool.carries_nothing());
         if pools_over_time { None } else { self.be.most_steps_together(model.net.blocks.first()?.s4.spec()) }
