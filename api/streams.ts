@@ -53,8 +53,8 @@ interface Computed {
   readonly results: SlotResults
 }
 
-/** Streams from which the addon computes time steps in blocks, for which {@link StreamsSetup.stepsOfPush} is. */
-const FEWEST_TOGETHER = 4
+/** Streams from which the addon computes time steps in blocks (its `FEWEST_SEQUENCES`), for which {@link StreamsSetup.stepsOfPush} is. */
+const FEWEST_SEQUENCES = 4
 
 /** Frees the native states of streams that were garbage-collected without being disposed. */
 const finalizer = new FinalizationRegistry<() => void>((free) => free())
@@ -264,7 +264,7 @@ export class ModelStreams {
    */
   async #round(takes: (stream: LiveStream) => boolean): Promise<number> {
     const open = [...this.#open].toSorted(([a], [b]) => a - b)
-    const many = open.filter(([, stream]) => takes(stream)).length >= FEWEST_TOGETHER
+    const many = open.filter(([, stream]) => takes(stream)).length >= FEWEST_SEQUENCES
     const stepsOfPush = many ? this.#setup.stepsOfPush : Infinity
     let [at, steps] = [0, 0]
     let before: Promise<() => number> | undefined

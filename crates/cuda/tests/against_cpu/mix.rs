@@ -24,6 +24,27 @@ fn params<'a, B: Memory>(be: &B, weight: &'a B::Buf, bias: &'a B::Buf, off: usiz
     MixParams { weight: be.view(weight, off..be.len(weight)), bias: be.view(bias, off..be.len(bias)) }
 }
 
+/// Adds to dW and db and sets ds, from dy, the input s, what forward has saved, weight and bias.
+fn backward<B: Backend>(
+    be: &B,
+    call: MixCall,
+    [ds, dw, db]: [&mut B::Buf; 3],
+    [dy, s, saved, weight, bias]: [&B::Buf; 5],
+    ws: &mut B::Workspace,
+) {
+    let (n, w, r) = (be.len(ds), be.len(dw), be.len(db));
+    let args = MixBackward {
+        ds: be.view_mut(ds, 0..n),
+        grads: MixGrads { weight: be.view_mut(dw, 0..w), bias: be.view_mut(db, 0..r) },
+        dy: be.view(dy, 0..be.len(dy)),
+        s: be.view(s, 0..be.len(s)),
+        saved: be.view(saved, 0..be.len(saved)),
+        params: params(be, weight, bias, 0),
+        call,
+    };
+    be.mix_backward(args, ws).unwrap();
+}
+
 /// y with a residual, y without, ds, dW, db.
 fn outputs_of<B: Backend>(be: &B, c: &Case) -> [Vec<f64>; 5] {
     let (spec, batch, len) = (&c.spec, c.batch, c.len);
@@ -63,16 +84,7 @@ fn outputs_of<B: Backend>(be: &B, c: &Case) -> [Vec<f64>; 5] {
     be.mix_forward(training, &mut ws).unwrap();
     // Backward twice: it leaves what forward saved unchanged.
     for _ in 0..2 {
-        let args = MixBackward {
-            ds: be.view_mut(&mut ds, 0..n),
-            grads: MixGrads { weight: be.view_mut(&mut dw, 0..w), bias: be.view_mut(&mut db, 0..r) },
-            dy: be.view(&dy, 0..m),
-            s: be.view(&s, 0..n),
-            saved: be.view(&saved, 0..kept),
-            params: params(be, &weight, &bias, 0),
-            call,
-        };
-        be.mix_backward(args, &mut ws).unwrap();
+        backward(be, call, [&mut ds, &mut dw, &mut db], [&dy, &s, &saved, &weight, &bias], &mut ws);
     }
     [y, plain, ds, dw, db].map(|b| down(be, &b))
 }
@@ -439,16 +451,7 @@ fn arrays_of<B: Backend>(
         call,
     };
     be.mix_forward(forward, &mut ws).unwrap();
-    let backward = MixBackward {
-        ds: be.view_mut(&mut ds, 0..n),
-        grads: MixGrads { weight: be.view_mut(&mut dw, 0..w), bias: be.view_mut(&mut db, 0..r) },
-        dy: be.view(&dy, 0..m),
-        s: be.view(&s, 0..n),
-        saved: be.view(&saved, 0..kept),
-        params: params(be, &weight, &bias, 0),
-        call,
-    };
-    be.mix_backward(backward, &mut ws).unwrap();
+    backward(be, call, [&mut ds, &mut dw, &mut db], [&dy, &s, &saved, &weight, &bias], &mut ws);
     [y, ds, dw].map(|x| down(be, &x))
 }
 
