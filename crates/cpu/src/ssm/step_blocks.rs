@@ -14,14 +14,15 @@
 //! plain step at a time is the form that this must equal.
 //!
 //! A task takes some heads of all sequences. The states of these heads lie side by side in a sequence, but those of a head lie a power of
-//! two apart from sequence to sequence, which is the same few sets of a cache. So a task first copies the states and the inputs of some
-//! sequences to rows of its own, then takes them through one head after another, and copies states and outputs back.
+//! two apart from sequence to sequence, which is the same few sets of a cache. So a task gathers inputs, outputs and the new states of some
+//! sequences in rows of its own, takes a few sequences at a time through each head, which reads the states where they stand, and writes
+//! the new ones from there when all heads are done.
 
 use crate::{
     Cpu, Level,
     linalg::{
         gemm::{Tile, Tiles},
-        prefetch::{PastCaches, line, prefetch, prefetch_far},
+        prefetch::{PastCaches, line, prefetch, prefetch_far, to_next_line},
         simd::simd,
     },
     memory::{refusal, tasks::ThreadScratch},
@@ -30,30 +31,31 @@ use crate::{
         params::Head,
         recurrence::{self, Transition},
         step_moves::{HEADS, Moves},
-        step_tiles::{self, BLOCK, BlockSizes, HeadConstants},
+        step_tiles::{self, BLOCK, BlockSizes, HeadConstants, TileRows},
     },
 };
 use s4_backend::{Scalar, SsmSpec};
 
-/// Sequences that go through a head together at the most.
-const MOST_SEQUENCES: usize = 36;
-/// Sequences that go through a head together, so that their rows and the head's constants stay in L1; a multiple of the rows of most tiles.
+/// Sequences that go through the heads of a task before others do, so that their rows and states stay in L2, and so that the constants of a
+/// head are read for as many of them.
 fn sequences_together(level: Level) -> usize {
-    if level == Level::Avx512 { 32 } else { MOST_SEQUENCES }
+    if level == Level::Avx512 { 64 } else { 36 }
 }
 
 /// Numbers of the states of a sequence in a task that are gathered before they are written.
 const MOST_STATES: usize = HEADS * 128;
 
-/// Tiles that both products of a block of a head take for so many sequences, about.
+/// Tiles that a block of a head takes for so many sequences.
 fn tiles_of_head(level: Level, sequences: usize) -> usize {
-    2 * sequences.div_ceil(if level == Level::Avx512 { 8 } else { 6 })
+    sequences.div_ceil(step_tiles::rows_of_tile(level))
 }
 
 /// The constants of all heads of a layer.
 #[derive(Default)]
 pub(crate) struct StepBlocks<T> {
     constants: Vec<T>,
+    /// Where they begin: with a cache line, so that none of their vectors lies in two.
+    begin: usize,
 }
 
 impl<T: Scalar> StepBlocks<T> {
@@ -67,7 +69,8 @@ impl<T: Scalar> StepBlocks<T> {
         if self.constants.is_empty() {
             be.inner.counter.bump();
             let len = spec.heads * BlockSizes::of(spec, be.level()).constants();
-            self.constants = refusal::zeros("constants of blocks of steps", len);
+            self.constants = refusal::zeros("constants of blocks of steps", len + line::<T>());
+            self.begin = to_next_line(&self.constants);
         }
     }
 
@@ -82,7 +85,7 @@ impl<T: Scalar> StepBlocks<T> {
         let sizes = BlockSizes::of(spec, level);
         let (n, slots) = (spec.state, sizes.slots);
         discretize(at, head);
-        let constants = &mut self.constants[h * sizes.constants()..][..sizes.constants()];
+        let constants = &mut self.constants[self.begin + h * sizes.constants()..][..sizes.constants()];
         let (to_outputs, rest) = constants.split_at_mut(sizes.to_outputs());
         let (to_state, powers) = rest.split_at_mut(sizes.to_state());
         let columns = at.columns();
@@ -122,7 +125,7 @@ impl<T: Scalar> StepBlocks<T> {
                         (_, Some(ago)) if ago > 0 => responses[ago - 1],
                         _ => 0.0,
                     };
-                    to_outputs[sizes.to_output_at(sizes.input() + j, (k, slot))] = T::from_f64(response);
+                    to_outputs[sizes.to_output_at(sizes.state() + j, (k, slot))] = T::from_f64(response);
                 }
             }
         }
@@ -156,7 +159,7 @@ impl<T: Scalar> StepBlocks<T> {
     }
 
     fn head(&self, h: usize, sizes: &BlockSizes) -> HeadConstants<'_, T> {
-        let constants = &self.constants[h * sizes.constants()..][..sizes.constants()];
+        let constants = &self.constants[self.begin + h * sizes.constants()..][..sizes.constants()];
         let (to_outputs, rest) = constants.split_at(sizes.to_outputs());
         let (to_state, powers) = rest.split_at(sizes.to_state());
         HeadConstants { to_outputs, to_state, powers }
@@ -175,10 +178,26 @@ pub(crate) struct BlockedSteps<'a, T> {
     pub(crate) sequences: &'a [[usize; 3]],
 }
 
-/// Distance of the rows of two heads: with room for a tile that begins with the last of them, and one cache line more, so that the rows of
-/// several heads lie in different sets of a cache.
-fn head_stride(sizes: &BlockSizes) -> usize {
-    (MOST_SEQUENCES + step_tiles::MOST_ROWS) * sizes.row() + 16
+/// Where a task's rows of numbers and its new states lie in a thread's scratch.
+#[derive(Clone, Copy)]
+struct TaskSizes {
+    /// Distance of the rows of two heads: with room for a tile that begins with the last of them, and one cache line more, so that the rows
+    /// of several heads lie in different sets of a cache.
+    head: usize,
+    /// Distance of the new states of two sequences.
+    ends: usize,
+    /// Numbers of both.
+    rows: usize,
+    all_ends: usize,
+}
+
+impl TaskSizes {
+    fn of(sizes: &BlockSizes, level: Level) -> Self {
+        let together = sequences_together(level);
+        let head = (together + 2 * step_tiles::MOST_ROWS) * sizes.row() + 16;
+        let ends = HEADS * sizes.state() + 16;
+        TaskSizes { head, ends, rows: HEADS * head, all_ends: together * ends }
+    }
 }
 
 /// States and inputs that the next sequences of a task are read from, and the constants of its next head, asked for while others are computed.
@@ -277,7 +296,9 @@ impl<'a, T: Scalar> Ahead<'a, T> {
 impl<T: Scalar> BlockedSteps<'_, T> {
     /// Elements of scratch for each thread.
     pub(crate) fn scratch(spec: &SsmSpec, level: Level) -> usize {
-        HEADS * head_stride(&BlockSizes::of(spec, level))
+        let sizes = BlockSizes::of(spec, level);
+        let task = TaskSizes::of(&sizes, level);
+        task.rows + task.all_ends + step_tiles::MOST_ROWS * sizes.state() + line::<T>()
     }
 
     /// `y` (time steps, H) and `state_end` (batch, H, N).
@@ -314,28 +335,25 @@ impl<T: Scalar> BlockedSteps<'_, T> {
         sequences: &[[usize; 3]],
         (y, ends): (&mut Tile<'_, T>, &mut Tile<'_, T>),
         mut ahead: Ahead<'_, T>,
-        rows: &mut [T],
+        scratch: &mut [T],
     ) {
         let (heads, n, h, count) = (self.spec.heads, self.spec.state, y.start(), y.cols());
         let sizes = BlockSizes::of(self.spec, level);
-        let (row_len, stride) = (sizes.row(), head_stride(&sizes));
-        let moves = Moves::new(level, count, stride);
-        simd!(level, _FMA => for (i, &[sequence, ..]) in sequences.iter().enumerate() {
-            let states = &self.state0[(sequence * heads + h) * n..][..count * n];
-            for (rows, state) in rows.chunks_exact_mut(stride).zip(states.chunks_exact(n)) {
-                sizes.put_state(&mut rows[i * row_len..][..row_len], state);
-            }
-        });
+        let task = TaskSizes::of(&sizes, level);
+        let (row_len, state, tile_rows) = (sizes.row(), sizes.state(), step_tiles::rows_of_tile(level));
+        let begin = to_next_line(scratch);
+        let (rows, scratch) = scratch[begin..].split_at_mut(task.rows);
+        let (new_states, copies) = scratch.split_at_mut(task.all_ends);
+        let moves = Moves::new(level, count, task.head);
         let longest = sequences.first().map_or(0, |&[.., len]| len);
         for first in (0..longest).step_by(BLOCK) {
             let pushed = &sequences[..sequences.partition_point(|&[.., len]| len > first)];
             let most = (longest - first).min(BLOCK);
-            let (u_at, y_at) = (sizes.input(), sizes.output());
             simd!(level, _FMA => for (i, &[_, row, len]) in pushed.iter().enumerate() {
                 let (len, u) = ((len - first).min(BLOCK), &self.u[(row + first) * heads + h..]);
-                moves.put_inputs(&mut rows[i * row_len + u_at..], (u, heads), [len, most]);
+                moves.put_inputs(&mut rows[i * row_len..], (u, heads), [len, most]);
             });
-            for (local, rows) in rows.chunks_exact_mut(stride).take(count).enumerate() {
+            for (local, rows) in rows.chunks_exact_mut(task.head).take(count).enumerate() {
                 let constants = self.blocks.head(h + local, &sizes);
                 let next = match local + 1 < count {
                     true => h + local + 1,
@@ -344,35 +362,60 @@ impl<T: Scalar> BlockedSteps<'_, T> {
                     false => ahead.head,
                 };
                 ahead.expect(next, &sizes, (tiles_of_head(level, pushed.len()), most));
-                let ahead: &mut dyn FnMut() = &mut || ahead.ask();
-                step_tiles::outputs(level, &sizes, &constants, &mut rows[..], (pushed.len(), most), ahead);
-                // Sequences with equally many time steps: they stand side by side.
-                let mut begin = 0;
-                for run in pushed.chunk_by(|a, b| a[2].min(first + BLOCK) == b[2].min(first + BLOCK)) {
-                    let len = (run[0][2] - first).min(BLOCK);
-                    let rows = &mut rows[begin * row_len..];
-                    step_tiles::advance(level, &sizes, &constants, rows, (run.len(), len), ahead);
-                    begin += run.len();
+                for (tile, sequences) in pushed.chunks(tile_rows).enumerate() {
+                    ahead.ask();
+                    let begin = tile * tile_rows;
+                    let ends = &mut new_states[begin * task.ends + local * state..];
+                    // A later block begins with the states that the one before it has written, and states that are padded have to be copied.
+                    let is_direct = first == 0 && sizes.is_whole();
+                    let state_of = |&[sequence, ..]: &[usize; 3]| {
+                        &self.state0[(sequence * heads + h + local) * n..][..n]
+                    };
+                    if !is_direct {
+                        for (i, sequence) in sequences.iter().enumerate() {
+                            let copy = &mut copies[i * state..][..state];
+                            match first {
+                                0 => sizes.put_state(copy, state_of(sequence)),
+                                _ => copy.copy_from_slice(&ends[i * task.ends..][..state]),
+                            }
+                        }
+                    }
+                    let states = std::array::from_fn(|i| match is_direct {
+                        true => state_of(&sequences[i.min(sequences.len() - 1)]),
+                        false => &copies[i * state..][..state],
+                    });
+                    let mut lens = [0; step_tiles::MOST_ROWS];
+                    for (len, sequence) in lens.iter_mut().zip(sequences) {
+                        *len = (sequence[2] - first).min(BLOCK);
+                    }
+                    let (sizes, constants, rows) = (&sizes, &constants, &mut rows[begin * row_len..]);
+                    let (count, end_stride) = (sequences.len(), task.ends);
+                    let tile =
+                        TileRows { sizes, constants, states, ends, end_stride, rows, count, len: lens[0] };
+                    step_tiles::steps(level, tile, &lens[..count]);
                 }
             }
             simd!(level, _FMA => for (i, &[_, row, len]) in pushed.iter().enumerate() {
                 let len = (len - first).min(BLOCK);
-                moves.take_outputs(y, row + first, &rows[i * row_len + y_at..], len);
+                moves.take_outputs(y, row + first, &rows[i * row_len + sizes.output()..], len);
             });
         }
-        // The states of a head are a row of each sequence here; there all heads of a sequence lie side by side.
         let (mut states, mut past_caches) = ([T::zero(); MOST_STATES], PastCaches::begin());
-        for (i, &[sequence, ..]) in sequences.iter().enumerate() {
-            let end = ends.row(sequence);
+        for (&[sequence, ..], from) in sequences.iter().zip(new_states.chunks_exact(task.ends)) {
+            let (end, from) = (ends.row(sequence), &from[..count * state]);
+            if sizes.is_whole() {
+                past_caches.write(end, from);
+                continue;
+            }
             if end.len() > states.len() {
-                for (rows, end) in rows.chunks_exact(stride).zip(end.chunks_exact_mut(n)) {
-                    sizes.take_state(end, &rows[i * row_len..][..row_len]);
+                for (end, from) in end.chunks_exact_mut(n).zip(from.chunks_exact(state)) {
+                    sizes.take_state(end, from);
                 }
                 continue;
             }
             let states = &mut states[..end.len()];
-            simd!(level, _FMA => for (rows, state) in rows.chunks_exact(stride).zip(states.chunks_exact_mut(n)) {
-                sizes.take_state(state, &rows[i * row_len..][..row_len]);
+            simd!(level, _FMA => for (end, from) in states.chunks_exact_mut(n).zip(from.chunks_exact(state)) {
+                sizes.take_state(end, from);
             });
             past_caches.write(end, states);
         }

@@ -71,8 +71,9 @@ impl Moves {
                     row.copy_from_slice(&from[head * self.stride + begin..][..8]);
                 }
                 for (k, row) in eights.transpose(&block).iter().enumerate().take(len - begin) {
-                    if let Some(y) = f32s_mut(y.row(first + begin + k)) {
-                        y.copy_from_slice(row);
+                    // Of a length that the compiler knows, so that it is no call.
+                    if let Some(y) = f32s_mut(y.row(first + begin + k)).and_then(|y| y.first_chunk_mut()) {
+                        *y = *row;
                     }
                 }
             }
