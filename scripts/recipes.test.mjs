@@ -28,6 +28,9 @@ const recipes = readdirSync(fileURLToPath(new URL('../recipes', import.meta.url)
 // S4_DEVICE: where to run, else where a smoke run does, on the CPU.
 const place = process.env.S4_DEVICE === undefined ? [] : ['--device', process.env.S4_DEVICE]
 const run = (...args) => spawnSync(process.execPath, [script, ...args, ...place], { encoding: 'utf8' })
+const command = fileURLToPath(new URL('../cli/bin/s4.mjs', import.meta.url))
+const trainByName = (...args) =>
+  spawnSync(process.execPath, [command, 'train', '--recipe', ...args, ...place], { encoding: 'utf8' })
 // A line may be half written.
 const history = (out) =>
   readFileSync(join(out, 'history.jsonl'), 'utf8')
@@ -36,10 +39,10 @@ const history = (out) =>
     .map((line) => JSON.parse(line))
 
 for (const name of recipes)
-  test(`${name} --smoke`, () => {
+  test(`s4 train --recipe ${name} --smoke`, () => {
     const out = join(folder, name)
     const began = performance.now()
-    const { status, stderr } = run(name, '--smoke', '--out', out)
+    const { status, stderr } = trainByName(name, '--smoke', '--out', out)
     assert.equal(status, 0, stderr)
     const seconds = (performance.now() - began) / 1000
     assert.ok(seconds < 20, `${seconds} s`)
@@ -50,6 +53,8 @@ for (const name of recipes)
     const result = JSON.parse(readFileSync(join(out, 'result.json'), 'utf8'))
     assert.equal(result.recipe, name)
     assert.ok(existsSync(join(out, result.checkpoint.file)))
+    const report = readFileSync(join(out, 'report.html'), 'utf8')
+    assert.ok(report.includes('<svg') && report.includes(result.checkpoint.sha256) && !report.includes('NaN'))
     if (result.samples !== undefined) {
       const { width, height } = readGreyPng(readFileSync(join(out, result.samples.file)))
       assert.deepEqual([result.samples.count, width, height], [4, 56, 56])
@@ -68,6 +73,39 @@ for (const name of recipes)
         assert.deepEqual([all, right], [of, correct])
       } else assert.ok(mse > 0 && Number.isFinite(mse))
   })
+
+test('a recipe by its name is paused and gone on with, and mistakes in its call are told before any work', () => {
+  const out = join(folder, 'by-name')
+  const lines = (ran) => ran.stdout.trim().split('\n')
+  const paused = trainByName('smnist', '--smoke', '--pause-after', '1', '--out', out)
+  assert.equal(paused.status, 0, paused.stderr)
+  assert.match(lines(paused).at(-1), /^paused in epoch 1; --resume FOLDER goes on$/)
+  assert.ok(!existsSync(join(out, 'report.html')))
+  const rest = trainByName('smnist', '--smoke', '--resume', out, '--json')
+  assert.equal(rest.status, 0, rest.stderr)
+  const events = lines(rest).map((line) => JSON.parse(line))
+  assert.deepEqual(
+    events.map(({ event, epoch }) => [event, epoch]),
+    [
+      ['start', undefined],
+      ['epoch', 2],
+      ['end', undefined],
+    ],
+  )
+  // Rows of the report's curves and of its confusion matrix.
+  const report = readFileSync(join(out, 'report.html'), 'utf8')
+  assert.ok(report.includes('<th>said 9</th>') && report.includes('MNIST'))
+  for (const [args, message] of [
+    [['lra-text'], /needs --data FOLDER, or --smoke/],
+    [['lra-text', '--smoke', '--what', '3'], /'--what'/],
+    [['lra-text', '--smoke', '--live'], /--live/],
+    [['lra-text', '--smoke', '--out', out, '--resume', out], /leave out --out/],
+    [['lra-texts', '--data', folder], /lra-text-short/],
+  ]) {
+    const { status, stderr, stdout } = trainByName(...args)
+    assert.ok(status > 0 && stdout === '' && message.test(stderr), `${args.join(' ')}: ${stderr}`)
+  }
+})
 
 /** Parameters of two checkpoints, bit for bit. */
 function sameParameters(a, b) {

@@ -16,7 +16,10 @@ export function settingsOf(text: string, file: string): Settings {
     throw new UsageError(`${file} is no recipe: it holds no object`)
   const { $schema: _schema, title: _title, task, data, ...rest } = given as Record<string, unknown>
   if (!taskNames.includes(task as TaskName)) {
-    const paper = 'model' in rest ? ' (the experiments in recipes/ are run by scripts/recipe.mjs)' : ''
+    const paper =
+      'model' in rest
+        ? ' (an experiment of the paper is run by its name: s4 train --recipe lra-text --data FOLDER)'
+        : ''
     throw new UsageError(
       `${file}: 'task' is one of ${taskNames.join(', ')}, not ${JSON.stringify(task)}${paper}`,
     )

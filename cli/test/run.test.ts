@@ -145,7 +145,7 @@ test('recipes: every mistake is told with the file and the option', () => {
   one('{', /wrong\.json is not JSON/)
   one([], /holds no object/)
   one({ task: 'fly' }, /'task' is one of forecast, classify, generate, not "fly"/)
-  one({ model: {}, data: {} }, /experiments in recipes\/ are run by scripts\/recipe\.mjs/)
+  one({ model: {}, data: {} }, /run by its name: s4 train --recipe lra-text/)
   one({ task: 'forecast', data: 'x.csv' }, /'data' is a list of files/)
   one({ task: 'forecast', speed: 1 }, /'speed' is no option of the task forecast/)
   one({ task: 'forecast', horizon: '6' }, /'horizon' is a whole number from 1 to 65536, not "6"/)

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { basename, extname, join } from 'node:path'
 import { jsonSpec } from '../options/common.js'
+import { experimentNames, isExperiment, runExperiment } from '../experiment.js'
 import type { OptionSpec, Values } from '../options/spec.js'
 import { settingsOf } from '../recipe.js'
 import { RunFolder } from '../run/folder.js'
@@ -43,6 +44,18 @@ epoch), last.safetensors and best.safetensors (checkpoints, the latter at the en
 ends training and keeps the last whole epoch; \`s4 train --resume FOLDER\` goes on. The button of --live ends it as if it had come to its end: the best
 epoch so far is kept and judged.`
 
+/** What stands in a recipe's file. */
+function textOf(recipe: string): string {
+  try {
+    return readFileSync(recipe, 'utf8')
+  } catch (error) {
+    throw new Error(
+      `${recipe}: ${(error as Error).message}; the experiments of the paper are ${experimentNames().join(', ')}`,
+      { cause: error },
+    )
+  }
+}
+
 function trainTask(task: TaskName, summary: string, operand: string, more: string): Command {
   return {
     name: task,
@@ -66,7 +79,7 @@ export const train: Command = {
       name: 'recipe',
       kind: 'text',
       word: 'file',
-      help: 'a training as JSON (recipe.schema.json)',
+      help: 'a training as JSON (recipe.schema.json), or the name of an experiment of the paper',
       otherwise: 'none',
     },
     {
@@ -103,6 +116,14 @@ export const train: Command = {
   ],
   async run({ operands, values }) {
     const { recipe, resume } = values as { recipe?: string; resume?: string }
+    if (recipe !== undefined && isExperiment(recipe))
+      return runExperiment(recipe, operands, {
+        ...shown(values),
+        out: values['out'] as string | undefined,
+        resume,
+      })
+    // A name that is none is said before what is wrong beside it.
+    if (recipe !== undefined && resume === undefined) textOf(recipe)
     const unknown = operands.find((word) => word.startsWith('-'))
     if (recipe === undefined && resume === undefined) {
       const data = operands.find((word) => word !== unknown)
@@ -121,13 +142,7 @@ export const train: Command = {
       const { folder, settings } = RunFolder.open(resume)
       return runInFolder(() => folder, settings, shown(values))
     }
-    let text: string
-    try {
-      text = readFileSync(recipe as string, 'utf8')
-    } catch (error) {
-      throw new Error(`${recipe}: ${(error as Error).message}`, { cause: error })
-    }
-    const settings = settingsOf(text, recipe as string)
+    const settings = settingsOf(textOf(recipe as string), recipe as string)
     return begin(operands.length === 0 ? settings : { ...settings, data: operands }, values)
   },
 }

@@ -30,5 +30,6 @@ pub(crate) mod step;
 mod step_blocks;
 mod step_moves;
 mod step_simd;
+mod step_sizes;
 mod step_tiles;
 mod workers;

@@ -31,7 +31,8 @@ use crate::{
         params::Head,
         recurrence::{self, Transition},
         step_moves::{HEADS, Moves},
-        step_tiles::{self, BLOCK, BlockSizes, HeadConstants, TileRows},
+        step_sizes::{BLOCK, BlockSizes, HeadConstants},
+        step_tiles::{self, TileRows},
     },
 };
 use s4_backend::{Scalar, SsmSpec};

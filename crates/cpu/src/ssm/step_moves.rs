@@ -9,7 +9,7 @@ use crate::{
         transpose::transpose_map,
         transpose_eights::{Eight, Eights},
     },
-    ssm::step_tiles::BLOCK,
+    ssm::step_sizes::BLOCK,
 };
 use s4_backend::Scalar;
 
