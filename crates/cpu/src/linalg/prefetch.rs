@@ -16,21 +16,20 @@ pub(crate) fn to_next_line<T>(x: &[T]) -> usize {
     x.as_ptr().align_offset(LINE).min(x.len()).min(line::<T>())
 }
 
-/// Asks for the cache line of element `i` of `x`, if there is one, to the second level of the caches: what is asked for early would drive
-/// what is in use from the first.
+/// Asks for the cache line of element `i` of `x`, if there is one.
 #[inline(always)]
 pub(crate) fn prefetch<T>(x: &[T], i: usize) {
     #[cfg(target_arch = "x86_64")]
     if i < x.len() {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: the address is that of an element; the instruction belongs to SSE, which every x86-64 has, and reads or writes nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.as_ptr().add(i).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().add(i).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (x, i);
 }
 
-/// As [`prefetch`], of each line of `x`.
+/// As [`prefetch`], of each line of `x`, to the second level of the caches: what is read in order is found there early enough.
 #[inline(always)]
 pub(crate) fn prefetch_far<T>(x: &[T]) {
     #[cfg(target_arch = "x86_64")]
