@@ -40,7 +40,10 @@ for (const folder of process.argv.slice(2)) {
     continue
   }
   const { recipe, checkpoint, tests, seed, chosenBy, minutes } = JSON.parse(readFileSync(result, 'utf8'))
-  const epochs = lines(join(folder, 'history.jsonl')).filter((entry) => entry.event === 'epoch')
+  const epochs = lines(join(folder, 'history.jsonl')).filter(
+    // Not what was left within an epoch.
+    (entry) => entry.event === 'epoch' && entry.batch === undefined,
+  )
   const run = { name: basename(folder), epochs, checkpoint, tests, seed, chosenBy, minutes }
   byRecipe.set(recipe, [...(byRecipe.get(recipe) ?? []), run])
 }

@@ -76,6 +76,7 @@ export async function runRecipe(recipe, dataset, options) {
   record({
     event: 'start',
     recipe: recipe.name,
+    settings: options.settings,
     seed,
     device: model.device,
     data: dataset.summary,

@@ -51,12 +51,28 @@ const OPTIONS = {
 }
 
 /**
- * Runs a recipe by the words of a command line, and gives the exit code. `log` gets what history.jsonl gets; `done`, where the run came to its
+ * Runs a recipe by the words of a command line, and gives the exit code: 130 or 143 where a signal has paused it. `log` gets what history.jsonl gets; `done`, where the run came to its
  * end, the recipe, its results and its folder.
  */
 export async function runByWords(args, { log, done }) {
   const { values, positionals } = parseArgs({ args, allowPositionals: true, options: OPTIONS })
-  const [name] = positionals
+  const [name, ...more] = positionals
+  if (more.length > 0) throw new Error(`${more.join(' ')}: what is that? One recipe is run at a time`)
+  for (const option of [
+    'minutes',
+    'ahead',
+    'seed',
+    'checkpoint-every',
+    'evaluate-every',
+    'updates',
+    'pause-after',
+    'limit',
+  ])
+    if (values[option] !== undefined && !(Number(values[option]) >= 0))
+      throw new Error(`--${option} takes a number, not ${values[option]}`)
+  for (const pair of values.set)
+    if (!/^[\w.]+=./.test(pair))
+      throw new Error(`--set takes a place and a value, as train.epochs=20, not ${pair}`)
   const missing = !values.smoke && (values.data === undefined || values.out === undefined)
   if (name === undefined || missing) {
     console.error(
@@ -96,7 +112,12 @@ export async function runByWords(args, { log, done }) {
 
   // A run that is told to end saves itself first; a second signal ends it at once.
   const stop = new AbortController()
-  for (const event of ['SIGINT', 'SIGTERM']) process.once(event, () => stop.abort())
+  let signal
+  for (const event of ['SIGINT', 'SIGTERM'])
+    process.once(event, () => {
+      signal = event
+      stop.abort()
+    })
 
   const group = await joinGroup()
   const number = (text) => (text === undefined ? undefined : Number(text))
@@ -124,7 +145,9 @@ export async function runByWords(args, { log, done }) {
     log,
   })
   await group.close()
-  if (result !== undefined) await done?.({ recipe, result, out })
+  if (result !== undefined) await done?.({ recipe, result, out, isSmoke: values.smoke === true })
+  // As a shell has it: 128 and the signal's number.
+  else if (signal !== undefined) return signal === 'SIGINT' ? 130 : 143
   return 0
 }
 

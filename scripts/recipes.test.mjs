@@ -54,7 +54,7 @@ for (const name of recipes)
     assert.equal(result.recipe, name)
     assert.ok(existsSync(join(out, result.checkpoint.file)))
     const report = readFileSync(join(out, 'report.html'), 'utf8')
-    assert.ok(report.includes('<svg') && report.includes(result.checkpoint.sha256) && !report.includes('NaN'))
+    assert.ok(/<circle/.test(report) && report.includes(result.checkpoint.sha256) && !report.includes('NaN'))
     if (result.samples !== undefined) {
       const { width, height } = readGreyPng(readFileSync(join(out, result.samples.file)))
       assert.deepEqual([result.samples.count, width, height], [4, 56, 56])
@@ -79,7 +79,10 @@ test('a recipe by its name is paused and gone on with, and mistakes in its call 
   const lines = (ran) => ran.stdout.trim().split('\n')
   const paused = trainByName('smnist', '--smoke', '--pause-after', '1', '--out', out)
   assert.equal(paused.status, 0, paused.stderr)
-  assert.match(lines(paused).at(-1), /^paused in epoch 1; --resume FOLDER goes on$/)
+  assert.match(
+    paused.stderr,
+    /^epoch 1 of 2: accuracy .* %, loss .*; test: accuracy .* s\npaused after epoch 1; .*--resume/m,
+  )
   assert.ok(!existsSync(join(out, 'report.html')))
   const rest = trainByName('smnist', '--smoke', '--resume', out, '--json')
   assert.equal(rest.status, 0, rest.stderr)
@@ -92,13 +95,22 @@ test('a recipe by its name is paused and gone on with, and mistakes in its call 
       ['end', undefined],
     ],
   )
-  // Rows of the report's curves and of its confusion matrix.
+  // Two points of training and two of the test in each of two curves, the figure of the end, and the confusion matrix.
   const report = readFileSync(join(out, 'report.html'), 'utf8')
-  assert.ok(report.includes('<th>said 9</th>') && report.includes('MNIST'))
+  assert.equal(report.match(/<circle/g).length, 8)
+  assert.ok(report.includes(`<b>${(100 * events.at(-1).accuracy).toFixed(2)} %</b>`))
+  assert.ok(report.includes('<th>said 9</th>') && report.includes('A miniature'))
   for (const [args, message] of [
     [['lra-text'], /needs --data FOLDER, or --smoke/],
     [['lra-text', '--smoke', '--what', '3'], /'--what'/],
     [['lra-text', '--smoke', '--live'], /--live/],
+    [['lra-text', '--smoke', 'more'], /more: what is that/],
+    [['lra-text', '--smoke', '--set', 'train.epochs'], /--set takes/],
+    [['lra-text', '--smoke', '--minutes', 'abc'], /--minutes takes a number/],
+    [['smnist', '--smoke', '--out', out], /holds a run: --resume/],
+    [['pmnist', '--smoke', '--resume', out], /a run of smnist, not of pmnist/],
+    [['smnist', '--smoke', '--resume', out, '--set', 'train.epochs=3'], /begun with no --set/],
+    [['smnist', '--smoke', '--resume', join(folder, 'nothing')], /no run that could be gone on with/],
     [['lra-text', '--smoke', '--out', out, '--resume', out], /leave out --out/],
     [['lra-texts', '--data', folder], /lra-text-short/],
   ]) {
@@ -128,8 +140,8 @@ test('a run that is killed or told to end goes on to the same bits', async () =>
     const ended = new Promise((resolve) => child.once('exit', (code, by) => resolve(by ?? code)))
     while (!existsSync(join(out, 'history.jsonl')) || history(out).length < 3) await wait(5)
     child.kill(signal)
-    // A run that is told to end does so by itself.
-    assert.equal(await ended, signal === 'SIGKILL' ? signal : 0)
+    // A run that is told to end does so by itself, and says by what.
+    assert.equal(await ended, { SIGKILL: 'SIGKILL', SIGTERM: 143, SIGINT: 130 }[signal])
     assert.ok(!existsSync(join(out, 'result.json')), 'interrupted before its end')
     const resumed = run(...long(out, '--resume'))
     assert.equal(resumed.status, 0, resumed.stderr)

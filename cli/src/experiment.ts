@@ -1,5 +1,5 @@
 /** The experiments of the paper (`recipes/` and `scripts/recipe.mjs` of the repository), which a build copies beside this program. */
-import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { experimentPage, shown, type Entry, type Experiment } from './report/experiment.js'
 import { UsageError } from './usage.js'
@@ -21,21 +21,59 @@ export const experimentNames = (): string[] =>
 
 /** Whether a recipe is meant by its name, and is no file. */
 export const isExperiment = (recipe: string): boolean =>
-  !existsSync(recipe) && experimentNames().includes(recipe)
+  statSync(recipe, { throwIfNoEntry: false })?.isFile() !== true && experimentNames().includes(recipe)
+
+/** What stands in a run's history.jsonl; a line that was only half written when the run was killed is left out. */
+function historyOf(folder: string): Entry[] {
+  const lines = readFileSync(join(folder, 'history.jsonl'), 'utf8').split('\n')
+  return lines.flatMap((one) => {
+    try {
+      return [JSON.parse(one) as Entry]
+    } catch {
+      return []
+    }
+  })
+}
+
+/** Refuses to go on in a folder with what is no run of this experiment, or was begun with other settings. */
+function checkResumed(folder: string, name: string, settings: readonly string[]): void {
+  if (!existsSync(join(folder, 'last.safetensors')) || !existsSync(join(folder, 'history.jsonl')))
+    throw new UsageError(`${folder} holds no run that could be gone on with`)
+  const begun = historyOf(folder).findLast((entry) => entry.event === 'start')
+  if (begun?.recipe !== name)
+    throw new UsageError(`${folder} holds a run of ${begun?.recipe ?? 'another experiment'}, not of ${name}`)
+  const before = begun.settings ?? settings
+  if (before.toSorted().join() !== settings.toSorted().join())
+    throw new UsageError(
+      `the run in ${folder} was begun with ${before.map((one) => `--set ${one}`).join(' ') || 'no --set'}: go on with the same`,
+    )
+}
+
+/** The values of --set among the words. */
+const settingsOf = (words: readonly string[]): string[] =>
+  words.flatMap((word, i) =>
+    word === '--set' ? words.slice(i + 1, i + 2) : word.startsWith('--set=') ? [word.slice(6)] : [],
+  )
 
 /** A line of the history as a person reads it. */
 function line(entry: Entry): string {
-  const judged = entry.validation ?? entry.test
-  const on = entry.validation === undefined ? 'test' : 'validation'
+  const { epoch, batch, validation, test } = entry
   switch (entry.event) {
-    case 'epoch':
-      return `epoch ${entry.epoch} of ${entry.of}: training ${shown(entry)}${judged === undefined ? '' : `, ${on} ${shown(judged)}`}, ${entry.seconds} s`
+    case 'start':
+      return `${entry.recipe} ${(entry.settings ?? []).join(' ')}`.trimEnd()
+    case 'epoch': {
+      const judged =
+        validation === undefined ? test && `; test: ${shown(test)}` : `; validation: ${shown(validation)}`
+      const where =
+        batch === undefined ? `epoch ${epoch} of ${entry.of}` : `${batch} batches after epoch ${epoch}`
+      return `${where}: ${shown(entry)}${judged ?? ''}; ${entry.epochSeconds} s`
+    }
     case 'end':
       return `test: ${shown(entry)}${entry.correct === undefined ? '' : ` (${entry.correct} of ${entry.of})`}`
     case 'paused':
-      return `paused in epoch ${entry.epoch}; --resume FOLDER goes on`
+      return `paused ${batch ? `${batch} batches ` : ''}after epoch ${epoch}; the same call with --resume and the run's folder, without --out, goes on`
     default:
-      return `${entry.event}`
+      return entry.event
   }
 }
 
@@ -55,6 +93,14 @@ export async function runExperiment(
   if (!isSmoke && !words.some((word) => word === '--data' || word.startsWith('--data=')))
     throw new UsageError(`the experiment ${name} needs --data FOLDER, or --smoke for a miniature of it`)
   const folder = resume ?? out ?? (isSmoke ? undefined : join('runs', name))
+  if (resume !== undefined) checkResumed(resume, name, settingsOf(words))
+  else if (
+    folder !== undefined &&
+    ['last.safetensors', 'history.jsonl', 'result.json'].some((file) => existsSync(join(folder, file)))
+  )
+    throw new UsageError(
+      `${folder} holds a run: --resume ${folder} goes on with it, --out names another folder`,
+    )
   const { runByWords } = (await import(new URL('scripts/recipe.mjs', FOLDER).href)) as Script
   const given = [
     ...(folder === undefined ? [] : ['--out', folder]),
@@ -62,14 +108,15 @@ export async function runExperiment(
   ]
   try {
     return await runByWords([name, ...words, ...given], {
-      log: (entry) => console.log(json ? JSON.stringify(entry) : line(entry)),
+      // Results to the standard output, progress beside it.
+      log: (entry) => {
+        if (json) console.log(JSON.stringify(entry))
+        else (entry.event === 'end' ? console.log : console.error)(line(entry))
+      },
       done: (made) => {
-        const history = readFileSync(join(made.out, 'history.jsonl'), 'utf8')
-        const entries = history
-          .split('\n')
-          .filter(Boolean)
-          .map((text) => JSON.parse(text) as Entry)
-        writeFileSync(join(made.out, 'report.html'), experimentPage(made, entries))
+        const page = join(made.out, 'report.html')
+        writeFileSync(page, experimentPage(made, historyOf(made.out)))
+        if (!json && folder !== undefined) console.log(`report: ${page}`)
       },
     })
   } catch (error) {

@@ -93,6 +93,10 @@ export const train: Command = {
     liveSpec,
     jsonSpec,
   ],
+  notes: `An experiment of the paper (s4 train --recipe lra-text --data FOLDER) takes further options: --smoke (a miniature of it on made data, without
+--data), --set PLACE=VALUE (train.epochs=20, model.dropout=0.2), --minutes M (the time decides how many epochs it has), --seed N, --device cpu|cuda,
+--evaluate-every EPOCHS, --checkpoint-every SECONDS, --pause-after EPOCHS. With --resume RUN instead of --out the same call goes on with a run. The experiments:
+${experimentNames().join(', ')}.`,
   takesUnknown: true,
   children: [
     trainTask(

@@ -23,9 +23,13 @@ export interface Scores {
 /** A line of an experiment's history.jsonl. */
 export interface Entry extends Scores {
   readonly event: string
+  readonly recipe?: string
+  readonly settings?: readonly string[]
   readonly epoch?: number
+  /** Of an epoch that was left within: the batches done. */
+  readonly batch?: number
   readonly of?: number
-  readonly seconds?: number
+  readonly epochSeconds?: number
   readonly validation?: Scores
   readonly test?: Scores
 }
@@ -49,86 +53,95 @@ export interface Experiment {
     readonly checkpoint: { readonly file: string; readonly sha256: string }
     readonly tests: Readonly<Record<string, Scores>>
   }
+  readonly isSmoke: boolean
 }
 
-const KINDS = ['accuracy', 'mse', 'perplexity', 'bitsPerDimension', 'loss'] as const
+const KINDS = ['accuracy', 'mse', 'mae', 'perplexity', 'bitsPerDimension', 'loss'] as const
+type Kind = (typeof KINDS)[number]
 const NAMES = {
   accuracy: 'accuracy',
   mse: 'mean squared error',
+  mae: 'mean absolute error',
   perplexity: 'perplexity',
   bitsPerDimension: 'bits a dimension',
   loss: 'loss',
 }
 
-/** What the figures of some scores are, and the first of them. */
-const kindOf = (scores: Scores) => KINDS.find((kind) => scores[kind] !== undefined)
+const text = (kind: Kind, value: number) =>
+  kind === 'accuracy' ? `${(100 * value).toFixed(2)} %` : String(Number(value.toPrecision(4)))
 
-/** The figure of some scores as text. */
-export function shown(scores: Scores): string {
-  const kind = kindOf(scores)
-  if (kind === undefined) return '–'
-  const value = scores[kind] as number
-  return kind === 'accuracy' ? `${(100 * value).toFixed(2)} %` : String(Number(value.toPrecision(4)))
-}
+/** The figures that some scores have, each with its name and its text. */
+const figuresOf = (scores: Scores) =>
+  KINDS.filter((kind) => scores[kind] !== undefined).map((kind) => ({
+    name: NAMES[kind],
+    text: text(kind, scores[kind] as number),
+  }))
 
-/** Curves of training (blue) and of the judged epochs (red). */
-function curves(label: string, kind: (typeof KINDS)[number], epochs: readonly Entry[]): string {
+/** The figures of some scores in words. */
+export const shown = (scores: Scores): string =>
+  figuresOf(scores)
+    .map((one) => `${one.name} ${one.text}`)
+    .join(', ')
+
+/** Curves of training (blue) and of the judged epochs (red), each where it has points. */
+function curves(kind: Kind, epochs: readonly Entry[], judged: string): string {
   const rows = (of: (entry: Entry) => Scores | undefined) =>
     epochs
       .map((entry) => ({ epoch: entry.epoch as number, value: of(entry)?.[kind] as number | undefined }))
       .filter(({ value }) => value !== undefined)
   const lines = [
-    [rows((entry) => entry), colours.model],
-    [rows((entry) => entry.validation ?? entry.test), colours.mark],
-  ] as const
-  return svgOf(label, {
+    { data: rows((entry) => entry), stroke: colours.model, name: 'training' },
+    { data: rows((entry) => entry.validation ?? entry.test), stroke: colours.mark, name: judged },
+  ].filter(({ data }) => data.length > 0)
+  const svg = svgOf(NAMES[kind], {
     width: 520,
     height: 240,
     marginLeft: 56,
     x: { label: 'epoch', ticks: Math.min(8, epochs.length), tickFormat: 'd' },
-    y: { label, grid: true },
-    marks: lines.flatMap(([data, stroke]) => [
+    y: { label: NAMES[kind], grid: true },
+    marks: lines.flatMap(({ data, stroke }) => [
       Plot.lineY(data, { x: 'epoch', y: 'value', stroke, strokeWidth: 2 }),
       Plot.dot(data, { x: 'epoch', y: 'value', fill: stroke, r: 2 }),
     ]),
   })
+  return figure(svg, lines.map(({ stroke, name }) => `${swatch(stroke)}${name}`).join(' '))
 }
 
 /** The report as a page that loads nothing. */
-export function experimentPage({ recipe, result }: Experiment, history: readonly Entry[]): string {
-  // An epoch that was run twice, after an interruption, counts once.
+export function experimentPage({ recipe, result, isSmoke }: Experiment, history: readonly Entry[]): string {
+  // An epoch that was run twice, after an interruption, counts once, and a part of one (which has its batches) not at all.
   const byNumber = new Map<number, Entry>()
   for (const entry of history)
-    if (entry.event === 'epoch' && entry.epoch !== undefined) byNumber.set(entry.epoch, entry)
+    if (entry.event === 'epoch' && entry.epoch !== undefined && entry.batch === undefined)
+      byNumber.set(entry.epoch, entry)
   const epochs = [...byNumber.values()].toSorted((a, b) => (a.epoch as number) - (b.epoch as number))
   const tests = Object.entries(result.tests)
   const judged = epochs.some((entry) => entry.validation) ? 'validation set' : 'test set'
   const kinds = KINDS.filter((kind) =>
-    epochs.some((entry) => entry[kind] ?? entry.validation?.[kind] ?? entry.test?.[kind]),
+    epochs.some((entry) => (entry[kind] ?? entry.validation?.[kind] ?? entry.test?.[kind]) !== undefined),
   )
-  const cards = tests.map(
-    ([name, scores]) =>
-      `<div class="card"><b>${shown(scores)}</b><span>${escape(`${name}, ${NAMES[kindOf(scores) ?? 'loss']}`)}</span></div>`,
-  )
-  const charts = kinds.map((kind) =>
-    figure(
-      curves(NAMES[kind], kind, epochs),
-      `${swatch(colours.model)}training ${swatch(colours.mark)}${judged}`,
+  const cards = tests.flatMap(([name, scores]) =>
+    figuresOf(scores).map(
+      (one) => `<div class="card"><b>${one.text}</b><span>${escape(`${name}, ${one.name}`)}</span></div>`,
     ),
   )
+  const charts = kinds.map((kind) => curves(kind, epochs, judged))
   const errors = tests
     .filter(([, { confusion }]) => confusion !== undefined)
     .map(([name, { confusion = [] }]) => {
       const rows = confusion.map((row, i) => [String(i), ...row.map(String)])
       return `<h3>${escape(name)}</h3>${table(['class', ...confusion.map((_, i) => `said ${i}`)], rows)}`
     })
-  const paper = Object.entries(recipe.paper ?? {}).map(([name, value]) => `${name} ${String(value)}`)
+  const paper = Object.entries(recipe.paper ?? {})
+    .filter(([, value]) => typeof value === 'number')
+    .map(([name, value]) => `${name} ${String(value)}`)
   const { seed, device, parameters, minutes, chosenBy, settings, checkpoint } = result
   const facts = [
     `Seed ${seed}, ${parameters.toLocaleString('en')} parameters, ${result.epochs} epochs in ${minutes} minutes on ${device}.`,
     `The epoch is chosen by: ${chosenBy}. ${checkpoint.file} has SHA-256 ${checkpoint.sha256}.`,
     ...(settings.length > 0 ? [`Set: ${settings.join(', ')}.`] : []),
-    ...(paper.length > 0 ? [`The paper: ${paper.join(', ')}.`] : []),
+    ...(isSmoke ? ['A miniature of the experiment on made data: its figures say nothing.'] : []),
+    ...(paper.length > 0 && !isSmoke ? [`The paper: ${paper.join(', ')}.`] : []),
   ]
   return `<!doctype html>
 <html lang="en">

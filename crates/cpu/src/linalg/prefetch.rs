@@ -93,6 +93,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_cache_line_begins_there() {
+        let x = vec![0.0f32; 100];
+        for begin in 0..20 {
+            let at = to_next_line(&x[begin..]);
+            assert!(at < 16 && (x[begin + at..].as_ptr() as usize) % 64 == 0, "{begin}: {at}");
+        }
+        assert!(to_next_line(&[0.0f64; 3][..]) <= 3 && to_next_line::<f32>(&[]) == 0);
+    }
+
+    #[test]
     fn copies_are_whole() {
         for begin in 0..20 {
             for len in [0, 1, 15, 16, 31, 32, 33, 64, 200] {

@@ -43,7 +43,7 @@ fn sequences_together(level: Level) -> usize {
     if level == Level::Avx512 { 64 } else { 36 }
 }
 
-/// Numbers of the states of a sequence in a task that are gathered before they are written.
+/// Numbers of the states of a sequence in a task that are gathered without their padding before they are written.
 const MOST_STATES: usize = HEADS * 128;
 
 /// Tiles that a block of a head takes for so many sequences.
@@ -401,20 +401,20 @@ impl<T: Scalar> BlockedSteps<'_, T> {
                 moves.take_outputs(y, row + first, &rows[i * row_len + sizes.output()..], len);
             });
         }
-        let (mut states, mut past_caches) = ([T::zero(); MOST_STATES], PastCaches::begin());
+        let mut past_caches = PastCaches::begin();
         for (&[sequence, ..], from) in sequences.iter().zip(new_states.chunks_exact(task.ends)) {
             let (end, from) = (ends.row(sequence), &from[..count * state]);
             if sizes.is_whole() {
                 past_caches.write(end, from);
                 continue;
             }
-            if end.len() > states.len() {
+            if end.len() > MOST_STATES {
                 for (end, from) in end.chunks_exact_mut(n).zip(from.chunks_exact(state)) {
                     sizes.take_state(end, from);
                 }
                 continue;
             }
-            let states = &mut states[..end.len()];
+            let states = &mut [T::zero(); MOST_STATES][..end.len()];
             simd!(level, _FMA => for (end, from) in states.chunks_exact_mut(n).zip(from.chunks_exact(state)) {
                 sizes.take_state(end, from);
             });

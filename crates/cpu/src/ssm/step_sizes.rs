@@ -93,9 +93,6 @@ impl BlockSizes {
     /// Writes a state to a padded one.
     #[inline(always)]
     pub(crate) fn put_state<T: Scalar>(&self, padded: &mut [T], state: &[T]) {
-        if self.is_whole() {
-            return copy(&mut padded[..state.len()], state);
-        }
         let (re, im) = padded[..self.state()].split_at_mut(self.padded);
         for (to, from) in [re, im].into_iter().zip(state.chunks_exact(self.pairs)) {
             to[..self.pairs].copy_from_slice(from);
@@ -105,20 +102,9 @@ impl BlockSizes {
     /// Reads a state from a padded one.
     #[inline(always)]
     pub(crate) fn take_state<T: Scalar>(&self, state: &mut [T], padded: &[T]) {
-        if self.is_whole() {
-            return copy(state, &padded[..state.len()]);
-        }
         for (to, from) in state.chunks_exact_mut(self.pairs).zip(padded.chunks_exact(self.padded)) {
             to.copy_from_slice(&from[..self.pairs]);
         }
-    }
-}
-
-/// `to` ← `from`, in whole vectors: they are few, and a call for each head and sequence would take as long as they do.
-#[inline(always)]
-fn copy<T: Scalar>(to: &mut [T], from: &[T]) {
-    for (to, from) in to.as_chunks_mut::<8>().0.iter_mut().zip(from.as_chunks::<8>().0) {
-        *to = *from;
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) struct TileRows<'a, T> {
     pub(crate) end_stride: usize,
     /// Rows of numbers; of those behind the last of them, up to twice [`MOST_ROWS`], any are read.
     pub(crate) rows: &'a mut [T],
-    /// How many, and their time steps.
+    /// How many, and the most time steps that any of them has.
     pub(crate) count: usize,
     pub(crate) len: usize,
 }
@@ -69,7 +69,7 @@ impl<'a, T: Scalar> TileRows<'a, T> {
 
 /// Rows that go through both products together.
 pub(crate) fn rows_of_tile(level: Level) -> usize {
-    if level == Level::Avx512 { MOST_ROWS } else { 6 }
+    if level == Level::Avx2 { 6 } else { MOST_ROWS }
 }
 
 /// y and w of the first `len` time steps of each row of a tile, and the states after as many as each has: `lens` in descending order, `len`
@@ -354,7 +354,7 @@ mod tests {
         let best = Level::detect();
         for level in [Level::Avx2, Level::Avx512].into_iter().filter(|&level| level <= best) {
             let lanes = if level == Level::Avx512 { 16 } else { 8 };
-            for (pairs, slots) in [(32, 2), (32, 1), (2, 2), (5, 1), (16, 4)] {
+            for (pairs, slots) in [(32, 2), (32, 1), (2, 2), (5, 1), (16, 3), (16, 4), (70, 2)] {
                 let sizes = BlockSizes { pairs, padded: pairs.next_multiple_of(lanes), slots, lanes };
                 let (to_outputs, to_state) = (draw(sizes.to_outputs()), draw(sizes.to_state()));
                 let powers = draw(BLOCK * sizes.state());
@@ -367,26 +367,35 @@ mod tests {
                         .chain((level == Level::Avx512).then(|| (vec![12, 11, 11, 8, 8, 8, 8, 1], 12)))
                 {
                     let (count, state, stride) = (lens.len(), sizes.state(), sizes.state() + 5);
-                    let states: Vec<_> = (0..MOST_ROWS).map(|_| draw(state)).collect();
-                    let before = (draw(2 * MOST_ROWS * sizes.row()), draw(count * stride));
+                    let mut states: Vec<_> = (0..MOST_ROWS).map(|_| draw(state)).collect();
+                    let mut before = (draw(2 * MOST_ROWS * sizes.row()), draw(count * stride));
+                    // What is behind the last row is read, and comes to nothing.
+                    before.0[count * sizes.row()..].fill(f32::NAN);
+                    states[count..].iter_mut().for_each(|state| state.fill(f32::NAN));
                     let [mut fast, mut plain] = [before.clone(), before.clone()];
                     let what = format!("{level:?}, {pairs} pairs, {slots} slots, {lens:?} steps");
-                    for (form, (rows, ends)) in [&mut fast, &mut plain].into_iter().enumerate() {
-                        let (sizes, constants) = (&sizes, &constants);
-                        let states = std::array::from_fn(|i| &states[i][..]);
-                        let mut tile =
-                            TileRows { sizes, constants, states, ends, end_stride: stride, rows, count, len };
-                        if form == 0 {
-                            steps(level, tile, &lens);
-                            continue;
-                        }
-                        plain_outputs(&mut tile);
-                        for (begin, count, len) in runs(&lens) {
-                            plain_advance::<f32, true>(tile.part(begin, (count, len)));
-                        }
+                    let (sizes, constants) = (&sizes, &constants);
+                    let tile = |begin: usize,
+                                (rows, ends): &mut (Vec<f32>, Vec<f32>),
+                                count,
+                                len,
+                                f: &mut dyn FnMut(TileRows<'_, f32>)| {
+                        let states = std::array::from_fn(|i| &states[(begin + i).min(MOST_ROWS - 1)][..]);
+                        let (rows, ends) = (&mut rows[begin * sizes.row()..], &mut ends[begin * stride..]);
+                        f(TileRows { sizes, constants, states, ends, end_stride: stride, rows, count, len });
+                    };
+                    tile(0, &mut fast, count, len, &mut |tile| steps(level, tile, &lens));
+                    tile(0, &mut plain, count, len, &mut |mut tile| plain_outputs(&mut tile));
+                    for (row, &len) in lens.iter().enumerate() {
+                        tile(row, &mut plain, 1, len, &mut plain_advance::<f32, true>);
                     }
                     let end = count * sizes.row();
-                    assert_eq!(fast.0[end..], before.0[end..], "{what}: written behind the rows");
+                    let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                    assert_eq!(
+                        bits(&fast.0[end..]),
+                        bits(&before.0[end..]),
+                        "{what}: written behind the rows"
+                    );
                     for (i, end) in fast.1.chunks(stride).enumerate() {
                         assert_ne!(end[..state], before.1[i * stride..][..state], "{what}: states");
                         assert_eq!(
@@ -396,7 +405,7 @@ mod tests {
                         );
                     }
                     let (mut error, mut norm) = (0.0, 0.0);
-                    for (&a, &b) in fast.0.iter().zip(&plain.0).chain(fast.1.iter().zip(&plain.1)) {
+                    for (&a, &b) in fast.0[..end].iter().zip(&plain.0).chain(fast.1.iter().zip(&plain.1)) {
                         error += (f64::from(a) - f64::from(b)).powi(2);
                         norm += f64::from(b).powi(2);
                     }

@@ -11,11 +11,11 @@ use crate::{
 use s4_backend::{Backend, Code, SsmStep, SsmSteps};
 
 /// Time steps of more sequences than go through a head together.
-const MANY: [usize; 41] = {
-    let mut lens = [0; 41];
+const MANY: [usize; 80] = {
+    let mut lens = [0; 80];
     let mut i = 0;
     while i < lens.len() {
-        lens[i] = (7 * i + 3) % 12;
+        lens[i] = (7 * i + 3) % 20;
         i += 1;
     }
     lens
