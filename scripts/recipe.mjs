@@ -50,6 +50,16 @@ const OPTIONS = {
   smoke: { type: 'boolean' },
 }
 
+/** What a recipe's `train` may say. The model says itself what it does not know. */
+export const TRAIN = new Set(
+  `batchSize batchesPerEpoch beta2 bucket clip ema epochs evaluateLast lr pad patience spareNormsAndBiases ssmLr testBatchSize
+  warmupEpochs weightDecay`.split(/\s+/),
+)
+
+/** A mistake in the words of the command line, as `parseArgs` has it. */
+const wrong = (message) =>
+  Object.assign(new TypeError(message), { code: 'ERR_PARSE_ARGS_INVALID_OPTION_VALUE' })
+
 /**
  * Runs a recipe by the words of a command line, and gives the exit code: 130 or 143 where a signal has paused it. `log` gets what history.jsonl gets; `done`, where the run came to its
  * end, the recipe, its results and its folder.
@@ -57,7 +67,7 @@ const OPTIONS = {
 export async function runByWords(args, { log, done }) {
   const { values, positionals } = parseArgs({ args, allowPositionals: true, options: OPTIONS })
   const [name, ...more] = positionals
-  if (more.length > 0) throw new Error(`${more.join(' ')}: what is that? One recipe is run at a time`)
+  if (more.length > 0) throw wrong(`${more.join(' ')}: what is that? One recipe is run at a time`)
   for (const option of [
     'minutes',
     'ahead',
@@ -69,10 +79,19 @@ export async function runByWords(args, { log, done }) {
     'limit',
   ])
     if (values[option] !== undefined && !(Number(values[option]) >= 0))
-      throw new Error(`--${option} takes a number, not ${values[option]}`)
+      throw wrong(`--${option} takes a number, not ${values[option]}`)
   for (const pair of values.set)
     if (!/^[\w.]+=./.test(pair))
-      throw new Error(`--set takes a place and a value, as train.epochs=20, not ${pair}`)
+      throw wrong(`--set takes a place and a value, as train.epochs=20, not ${pair}`)
+    else {
+      const [part, key] = pair.slice(0, pair.indexOf('=')).split('.')
+      if (
+        !['data', 'model', 'train'].includes(part) ||
+        key === undefined ||
+        (part === 'train' && !TRAIN.has(key))
+      )
+        throw wrong(`--set ${pair}: a recipe has no such place`)
+    }
   const missing = !values.smoke && (values.data === undefined || values.out === undefined)
   if (name === undefined || missing) {
     console.error(

@@ -11,6 +11,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import { readSafetensors, SequenceModel } from 's4-node'
+import { TRAIN } from './recipe.mjs'
 import { pixelBatch } from './recipe-density.mjs'
 import { plannedEpochs } from './recipe-plan.mjs'
 import { cifar10 } from './recipe-cifar.mjs'
@@ -74,6 +75,15 @@ for (const name of recipes)
       } else assert.ok(mse > 0 && Number.isFinite(mse))
   })
 
+test('every recipe says what is known', () => {
+  for (const name of recipes) {
+    const { train } = JSON.parse(
+      readFileSync(join(fileURLToPath(new URL('../recipes', import.meta.url)), `${name}.json`), 'utf8'),
+    )
+    for (const key of Object.keys(train)) assert.ok(TRAIN.has(key), `${name}: ${key}`)
+  }
+})
+
 test('a recipe by its name is paused and gone on with, and mistakes in its call are told before any work', () => {
   const out = join(folder, 'by-name')
   const lines = (ran) => ran.stdout.trim().split('\n')
@@ -106,6 +116,9 @@ test('a recipe by its name is paused and gone on with, and mistakes in its call 
     [['lra-text', '--smoke', '--live'], /--live/],
     [['lra-text', '--smoke', 'more'], /more: what is that/],
     [['lra-text', '--smoke', '--set', 'train.epochs'], /--set takes/],
+    [['lra-text', '--smoke', '--set', 'train.epoch=1'], /no such place/],
+    [['lra-text', '--smoke', '--set', 'seed=1'], /no such place/],
+    [['lra-text', '--smoke', '--set', 'model.feature=1'], /'feature'/],
     [['lra-text', '--smoke', '--minutes', 'abc'], /--minutes takes a number/],
     [['smnist', '--smoke', '--out', out], /holds a run: --resume/],
     [['pmnist', '--smoke', '--resume', out], /a run of smnist, not of pmnist/],
@@ -115,7 +128,9 @@ test('a recipe by its name is paused and gone on with, and mistakes in its call 
     [['lra-texts', '--data', folder], /lra-text-short/],
   ]) {
     const { status, stderr, stdout } = trainByName(...args)
-    assert.ok(status > 0 && stdout === '' && message.test(stderr), `${args.join(' ')}: ${stderr}`)
+    const isUsage = !args.includes('model.feature=1') && args[0] !== 'lra-texts'
+    assert.equal(status, isUsage ? 2 : 1)
+    assert.ok(stdout === '' && message.test(stderr), `${args.join(' ')}: ${stderr}`)
   }
 })
 
