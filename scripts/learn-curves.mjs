@@ -39,12 +39,12 @@ for (const folder of process.argv.slice(2)) {
     console.error(`${folder}: no result.json, left out`)
     continue
   }
-  const { recipe, checkpoint, tests, seed, chosenBy, minutes } = JSON.parse(readFileSync(result, 'utf8'))
+  const { recipe, checkpoint, tests, seed, minutes } = JSON.parse(readFileSync(result, 'utf8'))
   const epochs = lines(join(folder, 'history.jsonl')).filter(
     // Not what was left within an epoch.
     (entry) => entry.event === 'epoch' && entry.batch === undefined,
   )
-  const run = { name: basename(folder), epochs, checkpoint, tests, seed, chosenBy, minutes }
+  const run = { name: basename(folder), epochs, checkpoint, tests, seed, minutes }
   byRecipe.set(recipe, [...(byRecipe.get(recipe) ?? []), run])
 }
 for (const [recipe, runs] of byRecipe) {

@@ -80,18 +80,6 @@ export async function runByWords(args, { log, done }) {
   ])
     if (values[option] !== undefined && !(Number(values[option]) >= 0))
       throw wrong(`--${option} takes a number, not ${values[option]}`)
-  for (const pair of values.set)
-    if (!/^[\w.]+=./.test(pair))
-      throw wrong(`--set takes a place and a value, as train.epochs=20, not ${pair}`)
-    else {
-      const [part, key] = pair.slice(0, pair.indexOf('=')).split('.')
-      if (
-        !['data', 'model', 'train'].includes(part) ||
-        key === undefined ||
-        (part === 'train' && !TRAIN.has(key))
-      )
-        throw wrong(`--set ${pair}: a recipe has no such place`)
-    }
   const missing = !values.smoke && (values.data === undefined || values.out === undefined)
   if (name === undefined || missing) {
     console.error(
@@ -106,8 +94,14 @@ export async function runByWords(args, { log, done }) {
   recipe.name = name
   if (values.smoke) recipe = shrunk(recipe)
   for (const pair of values.set) {
+    if (!/^[\w.]+=./.test(pair))
+      throw wrong(`--set takes a place and a value, as train.epochs=20, not ${pair}`)
     const [path, text] = [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)]
     const keys = path.split('.')
+    const [part, place] = keys
+    const isPlace = ['data', 'model', 'train'].includes(part) && place !== undefined
+    if (!isPlace || (part === 'train' && !TRAIN.has(place)))
+      throw wrong(`--set ${pair}: a recipe has no such place`)
     let inner = recipe
     for (const key of keys.slice(0, -1)) inner = inner[key] ??= {}
     // A number may begin with its point. What begins like a value and is none is refused.

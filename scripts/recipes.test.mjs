@@ -134,6 +134,18 @@ test('a recipe by its name is paused and gone on with, and mistakes in its call 
   }
 })
 
+test('a run that ended before it was first saved is begun anew', () => {
+  const out = join(folder, 'never-saved')
+  mkdirSync(out)
+  writeFileSync(join(out, 'history.jsonl'), '{"event":"start","recipe":"smnist"}\n{"event":"ep')
+  const { status, stderr } = trainByName('smnist', '--smoke', '--out', out)
+  assert.equal(status, 0, stderr)
+  assert.deepEqual(
+    history(out).map(({ event }) => event),
+    ['start', 'epoch', 'epoch', 'end'],
+  )
+})
+
 /** Parameters of two checkpoints, bit for bit. */
 function sameParameters(a, b) {
   const [x, y] = [a, b].map((path) => readSafetensors(path).tensors)

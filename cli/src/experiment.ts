@@ -1,7 +1,8 @@
 /** The experiments of the paper (`recipes/` and `scripts/recipe.mjs` of the repository), which a build copies beside this program. */
-import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { experimentPage, shown, type Entry, type Experiment } from './report/experiment.js'
+import { holdsRun, linesOf } from './run/folder.js'
 import { UsageError } from './usage.js'
 
 const FOLDER = new URL('../experiments/', import.meta.url)
@@ -23,17 +24,7 @@ export const experimentNames = (): string[] =>
 export const isExperiment = (recipe: string): boolean =>
   statSync(recipe, { throwIfNoEntry: false })?.isFile() !== true && experimentNames().includes(recipe)
 
-/** What stands in a run's history.jsonl; a line that was only half written when the run was killed is left out. */
-function historyOf(folder: string): Entry[] {
-  const lines = readFileSync(join(folder, 'history.jsonl'), 'utf8').split('\n')
-  return lines.flatMap((one) => {
-    try {
-      return [JSON.parse(one) as Entry]
-    } catch {
-      return []
-    }
-  })
-}
+const historyOf = (folder: string) => linesOf<Entry>(join(folder, 'history.jsonl'))
 
 /** Refuses to go on in a folder with what is no run of this experiment, or was begun with other settings. */
 function checkResumed(folder: string, name: string, settings: readonly string[]): void {
@@ -94,10 +85,7 @@ export async function runExperiment(
     throw new UsageError(`the experiment ${name} needs --data FOLDER, or --smoke for a miniature of it`)
   const folder = resume ?? out ?? (isSmoke ? undefined : join('runs', name))
   if (resume !== undefined) checkResumed(resume, name, settingsOf(words))
-  else if (
-    folder !== undefined &&
-    ['last.safetensors', 'history.jsonl', 'result.json'].some((file) => existsSync(join(folder, file)))
-  )
+  else if (folder !== undefined && holdsRun(folder))
     throw new UsageError(
       `${folder} holds a run: --resume ${folder} goes on with it, --out names another folder`,
     )

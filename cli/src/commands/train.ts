@@ -95,8 +95,8 @@ export const train: Command = {
   ],
   notes: `An experiment of the paper (s4 train --recipe lra-text --data FOLDER) takes further options: --smoke (a miniature of it on made data, without
 --data), --set PLACE=VALUE (train.epochs=20, model.dropout=0.2), --minutes M (the time decides how many epochs it has), --seed N, --device cpu|cuda,
---evaluate-every EPOCHS, --checkpoint-every SECONDS, --pause-after EPOCHS. With --resume RUN instead of --out the same call goes on with a run. The experiments:
-${experimentNames().join(', ')}.`,
+--evaluate-every EPOCHS, --checkpoint-every SECONDS, --pause-after EPOCHS. With --resume RUN instead of --out the same call goes on with a run. A name that is
+none lists them all.`,
   takesUnknown: true,
   children: [
     trainTask(
@@ -127,7 +127,7 @@ ${experimentNames().join(', ')}.`,
         resume,
       })
     // A name that is none is said before what is wrong beside it.
-    if (recipe !== undefined && resume === undefined) textOf(recipe)
+    const text = recipe === undefined || resume !== undefined ? undefined : textOf(recipe)
     const unknown = operands.find((word) => word.startsWith('-'))
     if (recipe === undefined && resume === undefined) {
       const data = operands.find((word) => word !== unknown)
@@ -146,7 +146,7 @@ ${experimentNames().join(', ')}.`,
       const { folder, settings } = RunFolder.open(resume)
       return runInFolder(() => folder, settings, shown(values))
     }
-    const settings = settingsOf(textOf(recipe as string), recipe as string)
+    const settings = settingsOf(text as string, recipe as string)
     return begin(operands.length === 0 ? settings : { ...settings, data: operands }, values)
   },
 }

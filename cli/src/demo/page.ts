@@ -9,7 +9,7 @@ import {
   signalChart,
   timescaleChart,
 } from './charts.js'
-import { css, escape, figure, swatch } from '../report/html.js'
+import { escape, figure, pageOf, swatch } from '../report/html.js'
 import { colours } from '../report/colours.js'
 import { quantile } from './series.js'
 
@@ -25,14 +25,9 @@ export function reportPage(data: ReportData): string {
   const heldOutMarkCount = data.marks.filter((mark) => mark.from >= data.trainLength).length
   const bandMs = Math.round((1000 * data.band.horizon) / rate)
   const equal = Number.isFinite(stream.error) && stream.error <= stream.tolerance
-  return `<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escape(data.title)}</title>
-<style>${css}</style>
-<main>
-<header>
+  return pageOf(
+    data.title,
+    `<header>
   <h1>${escape(data.title)}</h1>
   <p>${escape(data.source)}. ${model.mode.toUpperCase()}, ${model.layers} layers of ${model.features} features, state ${model.state}, ${model.parameters.toLocaleString('en')} parameters;
   trained on ${escape(data.device)} for ${training.seconds.toFixed(0)} s: ${training.updates} updates of ${training.windows} windows of ${training.window.toLocaleString('en')} samples.</p>
@@ -66,10 +61,8 @@ ${figure(overviewChart(data), `Above: the signal. Below: the surprise of each sa
 <div class="three">${data.layers.map((layer) => kernelChart(layer, rate)).join('')}</div>
 <p class="caption">Each head's convolution kernel K̄, scaled to its largest value, from the shortest timescale (top) to the longest, on a logarithmic axis of lags.</p>
 ${figure(modeChart(data, 1080, 320), `Each mode of each head (the diagonal part Λ of A): an oscillation with a frequency and a decay time. ${data.layers.map((layer, i) => `${swatch(colours.layers[i % colours.layers.length])} ${layer.name}`).join(' ')}`)}
-<footer>Made by <code>s4 demo</code> (s4-node). This file is complete in itself: it loads nothing.</footer>
-</main>
-</html>
-`
+<footer>Made by <code>s4 demo</code> (s4-node). This file is complete in itself: it loads nothing.</footer>`,
+  )
 }
 
 function range({ signal, trainLength }: ReportData): [number, number] {

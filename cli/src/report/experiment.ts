@@ -2,8 +2,8 @@
 import * as Plot from '@observablehq/plot'
 import { diagnose } from 's4-node'
 import { colours } from './colours.js'
-import { css, escape, figure, swatch } from './html.js'
-import { table } from './page.js'
+import { escape, figure, pageOf, swatch } from './html.js'
+import { cardsOf, table } from './page.js'
 import { svgOf } from './svg.js'
 
 /** Figures of some examples. */
@@ -121,9 +121,7 @@ export function experimentPage({ recipe, result, isSmoke }: Experiment, history:
     epochs.some((entry) => (entry[kind] ?? entry.validation?.[kind] ?? entry.test?.[kind]) !== undefined),
   )
   const cards = tests.flatMap(([name, scores]) =>
-    figuresOf(scores).map(
-      (one) => `<div class="card"><b>${one.text}</b><span>${escape(`${name}, ${one.name}`)}</span></div>`,
-    ),
+    figuresOf(scores).map((one) => ({ value: one.text, label: `${name}, ${one.name}` })),
   )
   const charts = kinds.map((kind) => curves(kind, epochs, judged))
   const errors = tests
@@ -143,21 +141,14 @@ export function experimentPage({ recipe, result, isSmoke }: Experiment, history:
     ...(isSmoke ? ['A miniature of the experiment on made data: its figures say nothing.'] : []),
     ...(paper.length > 0 && !isSmoke ? [`The paper: ${paper.join(', ')}.`] : []),
   ]
-  return `<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escape(recipe.title)}</title>
-<style>${css}</style>
-<main>
-<header><h1>${escape(recipe.title)}</h1>${facts.map((fact) => `<p>${escape(fact)}</p>`).join('')}</header>
-<section class="cards">${cards.join('')}</section>
+  return pageOf(
+    recipe.title,
+    `<header><h1>${escape(recipe.title)}</h1>${facts.map((fact) => `<p>${escape(fact)}</p>`).join('')}</header>
+${cardsOf(cards)}
 <h2>Training</h2>
 <div class="two">${charts.join('')}</div>
 ${errors.length > 0 ? `<h2>Errors</h2><p>Rows: the class; columns: what was said.</p>${errors.join('')}` : ''}
 ${recipe.differs === undefined ? '' : `<h2>What differs from the paper</h2><ul>${recipe.differs.map((line) => `<li>${escape(line)}</li>`).join('')}</ul>`}
-<footer>s4-node ${escape(diagnose().version)}. This file is complete in itself: it loads nothing.</footer>
-</main>
-</html>
-`
+<footer>s4-node ${escape(diagnose().version)}. This file is complete in itself: it loads nothing.</footer>`,
+  )
 }

@@ -33,3 +33,16 @@ th, td { text-align: right; padding: 7px 10px; border-bottom: 1px solid #e4e7ea;
 .best { font-weight: 700; color: ${colours.model}; }
 footer { margin-top: 48px; font-size: 13px; } code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; }
 `
+
+/** A page that loads nothing, with what stands in it. */
+export const pageOf = (title: string, inside: string) => `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>${escape(title)}</title>
+<style>${css}</style>
+<main>
+${inside}
+</main>
+</html>
+`

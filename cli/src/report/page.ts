@@ -3,7 +3,7 @@ import { diagnose } from 's4-node'
 import type { HistoryEntry } from '../task/task.js'
 import { recipeOf, type Settings } from '../task/settings.js'
 import { planOf } from './curves.js'
-import { css, escape } from './html.js'
+import { escape, pageOf } from './html.js'
 
 /** A number on a card, with what it is, and what it is to be compared with. */
 export interface Card {
@@ -11,6 +11,15 @@ export interface Card {
   readonly label: string
   readonly beside?: string
   readonly good?: boolean
+}
+
+/** Cards side by side. */
+export const cardsOf = (cards: readonly Card[]): string => {
+  const made = cards.map(
+    ({ value, label, beside = '', good }) =>
+      `<div class="card"><b>${escape(value)}</b><span>${escape(label)}</span><em class="${good ? 'good' : ''}">${escape(beside)}</em></div>`,
+  )
+  return `<section class="cards">${made.join('')}</section>`
 }
 
 /** A page with a title, cards and the sections of a task. */
@@ -22,27 +31,16 @@ export function runPage(
   settings: Settings,
 ): string {
   const seconds = history.findLast((entry) => entry.type === 'end')?.seconds ?? 0
-  const made = cards.map(
-    ({ value, label, beside = '', good }) =>
-      `<div class="card"><b>${escape(value)}</b><span>${escape(label)}</span><em class="${good ? 'good' : ''}">${escape(beside)}</em></div>`,
-  )
-  return `<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escape(title)}</title>
-<style>${css}</style>
-<main>
-<header><h1>${escape(title)}</h1><p>${escape(planOf(history))}. Trained for ${seconds.toFixed(0)} s.</p></header>
-<section class="cards">${made.join('')}</section>
+  return pageOf(
+    title,
+    `<header><h1>${escape(title)}</h1><p>${escape(planOf(history))}. Trained for ${seconds.toFixed(0)} s.</p></header>
+${cardsOf(cards)}
 ${sections.join('\n')}
 <h2>How it was made</h2>
 <p><code>s4 train --recipe config.json</code> makes the same run again:</p>
 <pre>${escape(JSON.stringify(recipeOf(settings), undefined, 2))}</pre>
-<footer>s4-node ${escape(diagnose().version)}. This file is complete in itself: it loads nothing.</footer>
-</main>
-</html>
-`
+<footer>s4-node ${escape(diagnose().version)}. This file is complete in itself: it loads nothing.</footer>`,
+  )
 }
 
 /** A table of HTML; the first cell of each row is its name. */

@@ -16,6 +16,22 @@ import { recipeOf, type Settings } from '../task/settings.js'
 import type { HistoryEntry, KeptEvent } from '../task/task.js'
 import { UsageError } from '../usage.js'
 
+/** Whether a folder holds a run that has ended, or that could be gone on with. */
+export const holdsRun = (path: string): boolean =>
+  ['result.json', 'last.safetensors'].some((name) => existsSync(join(path, name)))
+
+/** The values in a file that has one a line. A line that a killed process left half written is left out. */
+export const linesOf = <T>(path: string): T[] =>
+  readFileSync(path, 'utf8')
+    .split('\n')
+    .flatMap((line) => {
+      try {
+        return [JSON.parse(line) as T]
+      } catch {
+        return []
+      }
+    })
+
 export class RunFolder {
   readonly path: string
 
@@ -26,7 +42,7 @@ export class RunFolder {
   /** Makes the folder of a new run, with its config.json: a recipe that makes the same run again. */
   static create(path: string, settings: Settings): RunFolder {
     const folder = new RunFolder(path)
-    if (folder.ended || existsSync(join(path, 'last.safetensors')))
+    if (holdsRun(path))
       throw new UsageError(
         `${path} holds a run: \`s4 train --resume ${path}\` goes on with it, --out names another folder`,
       )
@@ -102,18 +118,10 @@ export class RunFolder {
     if (text !== '' && !text.endsWith('\n')) appendFileSync(this.#history, '\n')
   }
 
-  /** All events so far. A line that a killed process left half written is left out. */
+  /** All events so far. */
   history(): HistoryEntry[] {
     if (!existsSync(this.#history)) return []
-    return readFileSync(this.#history, 'utf8')
-      .split('\n')
-      .flatMap((line) => {
-        try {
-          return [JSON.parse(line) as HistoryEntry]
-        } catch {
-          return []
-        }
-      })
+    return linesOf<HistoryEntry>(this.#history)
   }
 
   writeResult(result: object): void {
