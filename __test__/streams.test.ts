@@ -282,41 +282,42 @@ test('a push during a tick waits from when it came, not from when the tick has e
 })
 
 /** 400 live streams on one thread of a CPU, where a part of a tick has 64 slots. */
-async function inParts(options: { tickMilliseconds?: number } = {}) {
-  const model = await create({ device: 'cpu', threads: 1 })
+async function inParts(threads: number, options: { tickMilliseconds?: number } = {}) {
+  const model = await create({ device: 'cpu', threads })
   const streams = model.streams({ slots: 400, ...options })
   return { model, streams, live: Array.from({ length: 400 }, () => streams.open()) }
 }
 
-test('many streams are computed part by part, each as it would be alone, with what comes meanwhile', async (t) => {
-  const { model, live } = await inParts()
-  const inputs = live.map((_, i) => [frame(1 + (i % 3), i), frame(2, 1000 + i)] as const)
-  const order: string[] = []
-  let late: Promise<unknown> | undefined
-  const pushed = live.map(async (stream, i) => {
-    const first = await stream.push(inputs[i]![0])
-    // The last part has not been taken yet when the first part's outputs are there.
-    if (i === 0) late = live[399]!.push(frame(1, 7)).then(() => order.push('399, late'))
-    const second = await stream.push(inputs[i]![1])
-    if (i === 0) order.push('0, second')
-    return [first, second] as const
+for (const threads of [1, 2])
+  test(`many streams are computed part by part, each as it would be alone, with what comes meanwhile, threads: ${threads}`, async (t) => {
+    const { model, live } = await inParts(threads)
+    const inputs = live.map((_, i) => [frame(1 + (i % 3), i), frame(2, 1000 + i)] as const)
+    const order: string[] = []
+    let late: Promise<unknown> | undefined
+    const pushed = live.map(async (stream, i) => {
+      const first = await stream.push(inputs[i]![0])
+      // The last part has not been taken yet when the first part's outputs are there.
+      if (i === 0) late = live[399]!.push(frame(1, 7)).then(() => order.push('399, late'))
+      const second = await stream.push(inputs[i]![1])
+      if (i === 0) order.push('0, second')
+      return [first, second] as const
+    })
+    const wrong = live[200]!.push({ data: new Float32Array([NaN, 1]), shape: [1, 2] })
+    await t.throwsAsync(wrong, { code: 'ERR_S4_NONFINITE' })
+    const outputs = await Promise.all(pushed)
+    await late
+    t.deepEqual(order, ['399, late', '0, second'])
+    for (const [i, [first, second]] of outputs.entries()) {
+      const own = model.stream()
+      near(t, first.data, own.push(sequence(inputs[i]![0])).data, `stream ${i}, first`)
+      if (i === 399) own.push(sequence(frame(1, 7)))
+      near(t, second.data, own.push(sequence(inputs[i]![1])).data, `stream ${i}, second`)
+      t.is(live[i]!.position, own.position)
+      t.is(live[i]!.waiting, 0)
+      own.dispose()
+    }
+    model.dispose()
   })
-  const wrong = live[200]!.push({ data: new Float32Array([NaN, 1]), shape: [1, 2] })
-  await t.throwsAsync(wrong, { code: 'ERR_S4_NONFINITE' })
-  const outputs = await Promise.all(pushed)
-  await late
-  t.deepEqual(order, ['399, late', '0, second'])
-  for (const [i, [first, second]] of outputs.entries()) {
-    const own = model.stream()
-    near(t, first.data, own.push(sequence(inputs[i]![0])).data, `stream ${i}, first`)
-    if (i === 399) own.push(sequence(frame(1, 7)))
-    near(t, second.data, own.push(sequence(inputs[i]![1])).data, `stream ${i}, second`)
-    t.is(live[i]!.position, own.position)
-    t.is(live[i]!.waiting, 0)
-    own.dispose()
-  }
-  model.dispose()
-})
 
 test('short pushes that wait go some at a time, so that none waits for all of another stream', async (t) => {
   const model = await create({ device: 'cpu', threads: 1 })
@@ -349,32 +350,33 @@ test('short pushes that wait go some at a time, so that none waits for all of an
   model.dispose()
 })
 
-test('a stream that ends while another part is computed frees its slot for another', async (t) => {
-  const { model, streams, live } = await inParts()
-  const x = frame(3, 5)
-  const pushed = live.map((stream, i) =>
-    stream.push(x).then(
-      (y) => {
-        // When the first part gives its outputs the second has been taken, with slot 100, and the last, with slot 390, has not.
-        if (i === 0) for (const ended of [100, 390]) live[ended]!.dispose()
-        return y.data
-      },
-      (error: { code: string }) => error.code,
-    ),
-  )
-  const results = await Promise.all(pushed)
-  t.is(results[390], 'ERR_S4_DISPOSED')
-  const own = model.stream().push(sequence(x)).data
-  for (const i of [0, 100, 389, 399]) near(t, results[i] as Float32Array, own, `stream ${i}`)
-  for (let i = 0; i < 2; i++)
-    near(t, (await streams.open().push(x)).data, own, 'a new stream in a freed slot')
-  t.is(streams.size, 400)
-  model.dispose()
-})
+for (const threads of [1, 2])
+  test(`a stream that ends while another part is computed frees its slot for another, threads: ${threads}`, async (t) => {
+    const { model, streams, live } = await inParts(threads)
+    const x = frame(3, 5)
+    const pushed = live.map((stream, i) =>
+      stream.push(x).then(
+        (y) => {
+          // When the first part gives its outputs the second has been taken, with slot 100, and the last, with slot 390, has not.
+          if (i === 0) for (const ended of [100, 390]) live[ended]!.dispose()
+          return y.data
+        },
+        (error: { code: string }) => error.code,
+      ),
+    )
+    const results = await Promise.all(pushed)
+    t.is(results[390], 'ERR_S4_DISPOSED')
+    const own = model.stream().push(sequence(x)).data
+    for (const i of [0, 100, 389, 399]) near(t, results[i] as Float32Array, own, `stream ${i}`)
+    for (let i = 0; i < 2; i++)
+      near(t, (await streams.open().push(x)).data, own, 'a new stream in a freed slot')
+    t.is(streams.size, 400)
+    model.dispose()
+  })
 
 test('a push waits its time, also after one that came during a tick and was computed with it', async (t) => {
   const tickMilliseconds = 300
-  const { model, live } = await inParts({ tickMilliseconds })
+  const { model, live } = await inParts(1, { tickMilliseconds })
   const pushed = live.map((stream) => stream.push(frame(1, 1)))
   const late = pushed[0]!.then(() => live[299]!.push(frame(1, 2)))
   await Promise.all([...pushed, late])

@@ -461,12 +461,14 @@ export class SequenceModel extends Handle {
     const {
       id,
       ofPush,
+      pushes,
       stepsOfPush = Infinity,
     } = this.access.sync('streams', (handle) => handle.slotsOpen(slots, rate))
     const output = callNative(() => this.access.handle.outputShape(1, 1)).at(-1) as number
     return ModelStreams.make(this.access, this.dtype, id, {
       slots,
       slotsOfPush: ofPush,
+      pushesAtATime: pushes,
       stepsOfPush,
       tickMilliseconds,
       tickSteps: tickSteps ?? Infinity,

@@ -25,8 +25,9 @@ export interface StreamsOptions extends StreamTimeOptions {
 /** What {@link ModelStreams} is made of: the checked options and the sizes of the model. */
 export interface StreamsSetup {
   readonly slots: number
-  /** About how many slots' pushes go to the addon at a time, where more wait. */
+  /** About how many slots' pushes go to the addon in a call, where more wait, and how many such calls are under way at a time. */
   readonly slotsOfPush: number
+  readonly pushesAtATime: number
   /** Time steps that several pushes of a stream have together at the most when they go to the addon, where many streams push. */
   readonly stepsOfPush: number
   readonly tickMilliseconds: number
@@ -94,9 +95,11 @@ export class ModelStreams {
   readonly #inTick = new Set<number>()
   readonly #leaving = new Set<number>()
   #timer: NodeJS.Timeout | NodeJS.Immediate | undefined
+  /** Whether a tick is under way that others have to wait for; and its end. */
   #isTicking = false
-  /** Ends with the tick under way. */
-  #tickEnd: Promise<number> = Promise.resolve(0)
+  #tickEnd: Promise<void> = Promise.resolve()
+  /** What the addon is computing. */
+  readonly #underWay = new Set<Promise<unknown>>()
   #disposed = false
 
   private constructor(access: NativeAccess<NativeModel>, dtype: Dtype, id: number, setup: StreamsSetup) {
@@ -160,7 +163,7 @@ export class ModelStreams {
     this.#checkLive('tick')
     while (this.#isTicking) await this.#tickEnd
     this.#unschedule()
-    return this.#run()
+    return this.#run(true)
   }
 
   /** Ends all streams and frees their native states, after the calls under way. A second call does nothing. */
@@ -202,7 +205,7 @@ export class ModelStreams {
     else if (this.#timer !== undefined) return
     const run = () => {
       this.#timer = undefined
-      void this.#run()
+      void this.#run(false)
     }
     // What came during a tick has waited from then on, not from the tick's end.
     const left = tickMilliseconds === 0 ? 0 : tickMilliseconds - (performance.now() - this.#waitingSince())
@@ -229,70 +232,77 @@ export class ModelStreams {
     this.#timer = undefined
   }
 
-  /** One tick, and those that it makes necessary. */
-  async #run(): Promise<number> {
+  /** One tick, and those that it makes necessary; gives the number of time steps. A tick that is `whole` lets no other begin before its end. */
+  async #run(whole: boolean): Promise<number> {
     if (this.#isTicking || this.#disposed) return 0
     this.#isTicking = true
-    this.#tickEnd = this.#ticks()
-    const steps = await this.#tickEnd
+    const steps: Promise<number>[] = []
+    this.#tickEnd = this.#rounds(whole, steps)
+    await this.#tickEnd
     this.#isTicking = false
     if ([...this.#open.values()].some((stream) => !stream.isIdle)) this.#wake()
-    return steps
+    return (await Promise.all(steps)).reduce((sum, count) => sum + count, 0)
   }
 
   /**
    * Computes what waited when it began, round by round, since a round takes only so much of a stream; and what is tried again. The first
-   * round takes what comes while it is under way, too; the others take nothing of streams that have had their turn.
+   * round takes what comes while it is under way, too; the others take nothing of streams that have had their turn. When a tick is due the last
+   * calls of the one before it may still be under way, so that no thread of the addon waits for the others.
    */
-  async #ticks(): Promise<number> {
+  async #rounds(whole: boolean, steps: Promise<number>[]): Promise<void> {
     const begin = performance.now()
-    let steps = await this.#round(({ isIdle }) => !isIdle)
+    await this.#round(({ isIdle }) => !isIdle, steps)
     const goesOn = ({ isRetrying, waitingSince = Infinity }: LiveStream) =>
       isRetrying || waitingSince <= begin
-    while ([...this.#open.values()].some(goesOn)) {
-      // Whoever waits for outputs that are there goes on first.
-      await new Promise((resolve) => setImmediate(resolve))
-      steps += await this.#round(goesOn)
+    for (;;) {
+      if ([...this.#open].some(([slot, stream]) => !this.#inTick.has(slot) && goesOn(stream))) {
+        // Whoever waits for outputs that are there goes on first.
+        await new Promise((resolve) => setImmediate(resolve))
+        await this.#round(goesOn, steps)
+      } else if (this.#underWay.size === 0) return
+      else if (!whole && performance.now() - this.#waitingSince() >= this.#setup.tickMilliseconds) return
+      else await Promise.race(this.#underWay)
     }
-    return steps
   }
 
   /**
-   * What waits of some streams; gives the number of time steps that were computed. Streams whose slots are neighbours go to the addon together, as
-   * many as keep it busy, and the next ones take what waits by then: so none waits until all the others have been computed. The addon has the next
-   * part before it has ended with one, so that it never waits for JavaScript, which gives the outputs of one part while the next is computed.
+   * What waits of some streams, except where it is their turn already; `steps` gets the numbers of time steps that are computed. Streams whose
+   * slots are neighbours go to the addon together, in several calls at a time, and the next ones take what waits by then: so none waits until all
+   * the others have been computed. The addon has more calls than threads, so that it never waits for JavaScript, which gives the outputs of each
+   * when it has ended.
    */
-  async #round(takes: (stream: LiveStream) => boolean): Promise<number> {
+  async #round(takes: (stream: LiveStream) => boolean, steps: Promise<number>[]): Promise<void> {
     const open = [...this.#open].toSorted(([a], [b]) => a - b)
     const many = open.filter(([, stream]) => takes(stream)).length >= FEWEST_SEQUENCES
     const stepsOfPush = many ? this.#setup.stepsOfPush : Infinity
-    let [at, steps] = [0, 0]
-    let before: Promise<() => number> | undefined
+    let at = 0
     while (at < open.length) {
       const pushing: Pushing[] = []
       const calls: { stream: LiveStream; slot: number; call: WaitingCall }[] = []
       for (; at < open.length; at++) {
         const [slot, stream] = open[at] as (typeof open)[number]
         if (this.#endsPart(pushing, slot)) break
-        const taken = takes(stream) ? stream.takeForTick(stepsOfPush) : undefined
+        const isFree = !this.#inTick.has(slot) && takes(stream)
+        const taken = isFree ? stream.takeForTick(stepsOfPush) : undefined
         if (taken === undefined) continue
         this.#inTick.add(slot)
         if ('call' in taken) calls.push({ stream, slot, call: taken.call })
         else pushing.push({ stream, slot, pushes: taken.pushes })
       }
-      const delivery = pushing.length > 0 ? this.#delivery(pushing, this.#compute(pushing)) : undefined
-      if (before) steps += (await before)()
-      before = delivery
-      if (calls.length === 0) continue
-      // Nobody waits for outputs that are there while the calls are answered.
-      if (before) steps += (await before)()
-      before = undefined
+      if (pushing.length > 0) {
+        const delivery = this.#deliver(pushing)
+        steps.push(delivery)
+        this.#underWay.add(delivery)
+        void delivery.finally(() => this.#underWay.delete(delivery))
+      }
+      // Calls have the addon to themselves.
+      const most = calls.length > 0 ? 0 : this.#setup.pushesAtATime - 1
+      while (this.#underWay.size > most) await Promise.race(this.#underWay)
       for (const { stream, slot, call } of calls) {
         await this.#answer(stream, slot, call)
         this.#endOf(slot)
       }
     }
-    return steps + (before ? (await before)() : 0)
   }
 
   /** Whether `pushing` goes to the addon before `slot` is looked at: at borders of its groups, where it has enough to do. */
@@ -303,24 +313,18 @@ export class ModelStreams {
     return last !== undefined && pushing.length >= slotsOfPush / 2 && part(last.slot) !== part(slot)
   }
 
-  /** Waits until pushes have been computed; what is given then hands their outputs to their streams, and frees the slots of those that have ended. */
-  async #delivery(pushing: readonly Pushing[], computing: Promise<Computed>): Promise<() => number> {
-    let give: () => number
+  /** Has pushes computed, hands their outputs to their streams, and frees the slots of those that have ended. Gives the number of time steps. */
+  async #deliver(pushing: readonly Pushing[]): Promise<number> {
+    let computed: Computed | undefined
     try {
-      const { lens, results } = await computing
-      give = () => this.#give(pushing, lens, results)
+      computed = await this.#compute(pushing)
     } catch (error) {
       // Not one push's fault: the model was disposed, or the device is lost.
-      give = () => {
-        for (const { stream, pushes } of pushing) stream.refuse(pushes, error)
-        return 0
-      }
+      for (const { stream, pushes } of pushing) stream.refuse(pushes, error)
     }
-    return () => {
-      const steps = give()
-      for (const { slot } of pushing) this.#endOf(slot)
-      return steps
-    }
+    const steps = computed ? this.#give(pushing, computed.lens, computed.results) : 0
+    for (const { slot } of pushing) this.#endOf(slot)
+    return steps
   }
 
   /** A slot's part of the tick has ended: another stream may have it, if its own has ended meanwhile. */

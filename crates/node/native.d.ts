@@ -165,7 +165,10 @@ export declare class NativeModel {
   toOfficial(original: string, config?: string | undefined | null): Promise<Uint8Array>
   /** Makes streams in `slots` slots, all from zero states. */
   slotsOpen(slots: number, rate: number): OpenSlots
-  /** Zeroes the states of the slots `zero`, then pushes the next time steps of some slots, on the handle's own thread. */
+  /**
+   * Zeroes the states of the slots `zero`, then pushes the next time steps of some slots, off the JavaScript thread: beside other pushes, where
+   * nothing else was asked of the handle in between.
+   */
   slotsPush(id: number, zero: Uint32Array, x: Data, slots: Uint32Array, lens: Uint32Array, timed: Uint8Array, intervals?: Data | undefined | null): Promise<SlotResults>
   /**
    * The state of a slot as bytes, for `slotsRestore` and for `streamRestore` of a stream of one sequence; on the handle's own
@@ -621,6 +624,8 @@ export interface OpenSlots {
   id: number
   /** About how many slots one push should be given, where more of them wait. */
   ofPush: number
+  /** How many pushes should be under way then. */
+  pushes: number
   /** Time steps of a slot that several pushes of a stream should have together at the most. */
   stepsOfPush?: number
 }

@@ -122,7 +122,7 @@ impl<B: Backend> Generation<B> {
     /// together, and after every chunk of the prompts. The tokens since the last call.
     pub fn advance(&mut self, model: &mut Model<B>, mut go_on: impl FnMut() -> bool) -> Result<Generated> {
         let mut out = Generated::default();
-        if StreamSizes::of(model) != self.stream.sizes {
+        if StreamSizes::of(&model.config) != self.stream.sizes {
             return Err(Error::value(OP, "the model that the generation was made of", "another"));
         }
         while !self.prefill.is_done() {
@@ -203,7 +203,7 @@ fn continue_stream<B: Backend>(
     order: &[usize],
 ) -> Result<()> {
     from.refuse_torn(OP)?;
-    if StreamSizes::of(model) != from.sizes {
+    if StreamSizes::of(&model.config) != from.sizes {
         return Err(Error::value(OP, "a stream of this model", "one of another"));
     }
     if from.batch != 1 && from.batch != order.len() {

@@ -3,7 +3,7 @@
 //! for another thread within it, and what lies between two layers stays in that core's cache.
 
 use crate::{
-    config::NormKind,
+    config::{ModelConfig, NormKind},
     model::Model,
     network::Network,
     param::ParamBuilder,
@@ -20,12 +20,12 @@ use std::{
 };
 
 /// What a thread needs for the pushes of any group, besides the parameters.
-struct GroupWorker<B: Backend> {
-    be: B,
+pub(crate) struct GroupWorker<B: Backend> {
+    pub be: B,
     /// A network of its own, for what a network keeps between two operations; its parameters are those of the model.
-    net: Network<B>,
-    plans: Vec<B::StepPlan>,
-    buffers: StepsBuffers<B>,
+    pub net: Network<B>,
+    pub plans: Vec<B::StepPlan>,
+    pub buffers: StepsBuffers<B>,
 }
 
 impl<B: Backend> GroupWorker<B> {
@@ -63,7 +63,7 @@ pub(crate) struct GroupPush<'a, B: Backend> {
 impl<'a, B: Backend> GroupPush<'a, B> {
     /// Some slots' pushes into their group; `None` where they do not go together.
     pub fn new(
-        model: &Model<B>,
+        config: &ModelConfig,
         pushed: Pushed<'_, B::Scalar>,
         stream: &'a mut Stepper<B>,
         part: &[usize],
@@ -72,16 +72,17 @@ impl<'a, B: Backend> GroupPush<'a, B> {
         for &i in part {
             lens[pushed.pushes[i].slot % GROUP] = pushed.pushes[i].len;
         }
-        if !stream.goes_together(model, &lens, &StepOptions::default()) {
+        if !stream.goes_together(config, &lens, &StepOptions::default()) {
             return Ok(None);
         }
         stream.refuse_torn(OP)?;
         let mut rows = RowsTogether::gather(pushed, part)?;
-        stream.check_steps(OP, model, rows.arrays().0, &lens)?;
+        stream.check_steps(OP, config, rows.arrays().0, &lens)?;
         Ok(Some(GroupPush { stream, part: part.to_vec(), lens, rows, done: false, panic: None }))
     }
 
-    fn push(&mut self, through: StepsThrough<'_, B>) {
+    /// Computes it.
+    pub fn push(&mut self, through: StepsThrough<'_, B>) {
         let (x, output) = self.rows.arrays();
         let pushed = || caught(|| self.stream.push_through(through, x, &self.lens, output));
         match catch_unwind(AssertUnwindSafe(pushed)) {
@@ -118,12 +119,18 @@ impl<B: Backend> GroupsTogether<B> {
         StepsThrough { be, config, store, net, plans, buffers }
     }
 
+    /// What each thread needs that may compute groups beside others, with the backend that has the threads. Without the memory for them, none: the
+    /// threads share each operation then.
+    pub fn workers(&mut self, model: &Model<B>) -> (&B, &mut [GroupWorker<B>]) {
+        let GroupsTogether { be, plans, groups, workers, .. } = self;
+        let made = || caught(|| GroupWorker::all(model, plans, *groups)).unwrap_or_default();
+        (be, workers.get_or_insert_with(made))
+    }
+
     /// Computes the pushes of some groups, and says of each whether that is done.
     pub fn push(&mut self, model: &mut Model<B>, jobs: &mut [GroupPush<'_, B>]) {
-        if self.workers.is_none() && jobs.len() > 1 {
-            // Without the memory for them the threads share each operation.
-            let workers = caught(|| GroupWorker::all(model, &self.plans, self.groups));
-            self.workers = Some(workers.unwrap_or_default());
+        if jobs.len() > 1 {
+            self.workers(model);
         }
         let workers = match &mut self.workers {
             // Where no more than half the threads had a group, all of them are quicker at one group after the other.

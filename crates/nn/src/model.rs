@@ -6,6 +6,7 @@ use crate::{
     check,
     config::{Encoder, ModelConfig},
     growable_buffer::GrowableBuffer,
+    input_check::check_input,
     loss::LossBuffers,
     network::{Network, NetworkBackward},
     norm::check_time_steps,
@@ -140,34 +141,7 @@ impl<B: Backend> Model<B> {
         (x, batch, len): (Input<'_, B::Scalar>, usize, usize),
         call: HostOptions<'_, B::Scalar>,
     ) -> Result<()> {
-        let c = &self.config;
-        let inner = c.feed_forward_features();
-        let widest = c.input.max(2 * c.block.layer.spec().outputs()).max(c.decoder_outputs()).max(inner);
-        check::elements(op, "input", &[batch, len, widest])?;
-        match (x, c.encoder, c.vocabulary) {
-            (Input::Tokens(x), Encoder::Embedding, vocabulary) => {
-                check::shaped(op, "tokens", x, &[batch, len])?;
-                check::indices(op, "tokens", x, vocabulary.unwrap_or(1), false)?;
-            }
-            (Input::Values(x), Encoder::Linear | Encoder::None, _) => {
-                check::shaped(op, "input", x, &[batch, len, c.input])?;
-                check::finite_on(&self.be, op, "input", x)?;
-            }
-            (Input::Tokens(_), ..) => {
-                return Err(Error::new(Code::Dtype, op, "real numbers (encoder is no embedding)", "tokens"));
-            }
-            (Input::Values(_), ..) => {
-                return Err(Error::new(
-                    Code::Dtype,
-                    op,
-                    "integer tokens (encoder is an embedding)",
-                    "real numbers",
-                ));
-            }
-        }
-        checks::rate(op, call.rate)?;
-        check::call_intervals(&self.be, op, call.intervals, (batch, len), &c.block.layer.spec())?;
-        call.lengths.map_or(Ok(()), |l| check::lengths(op, l, batch, len))
+        check_input(op, (&self.be, &self.config), (x, batch, len), call)
     }
 
     /// Uploads an input that [`Model::check_input`] has accepted.

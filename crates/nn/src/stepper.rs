@@ -9,7 +9,7 @@
 use crate::{
     batch::Input,
     check,
-    config::Encoder,
+    config::{Encoder, ModelConfig},
     encoder::EncoderInput,
     growable_buffer::{GrowableBuffer, GrowableInts},
     hidden_non_finite::may_hide_nonfinite_states,
@@ -110,8 +110,7 @@ pub(crate) struct StreamSizes {
 
 impl StreamSizes {
     /// The sizes of a model.
-    pub(crate) fn of<B: Backend>(model: &Model<B>) -> Self {
-        let c = &model.config;
+    pub(crate) fn of(c: &ModelConfig) -> Self {
         StreamSizes {
             layers: c.layers,
             features: c.features(),
@@ -177,7 +176,7 @@ impl<B: Backend> Stepper<B> {
             recorded_step: B::Graph::default(),
             state_exchanges: 0,
             together: StepsBuffers::new(&be)?,
-            sizes: StreamSizes::of(model),
+            sizes: StreamSizes::of(&model.config),
             be,
         })
     }

@@ -23,13 +23,13 @@ impl<B: Backend> Stepper<B> {
     /// intervals, need one time step after the other.
     pub(crate) fn goes_together(
         &self,
-        model: &Model<B>,
+        config: &ModelConfig,
         lens: &[usize],
         opts: &StepOptions<'_, B::Scalar>,
     ) -> bool {
         opts.interval.is_none()
             && self.pool.carries_nothing()
-            && self.be.takes_steps_together(model.net.blocks[0].s4.spec(), lens)
+            && self.be.takes_steps_together(&config.block.layer.spec(), lens)
     }
 
     /// Takes a push of `len` time steps of every sequence together, where that serves; else false, with nothing done.
@@ -44,7 +44,7 @@ impl<B: Backend> Stepper<B> {
         let mut lens = std::mem::take(&mut self.together.lens);
         lens.clear();
         lens.resize(self.batch, len);
-        let goes = self.goes_together(model, &lens, opts);
+        let goes = self.goes_together(&model.config, &lens, opts);
         let pushed = match goes {
             true => self.push_together(model, x, &lens, output),
             false => Ok(()),

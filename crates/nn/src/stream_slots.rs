@@ -30,16 +30,16 @@ pub struct SlotOutputs<T> {
 
 /// Streams of one model in slots. The parameters stay in the model, which every push is given.
 pub struct StreamSlots<B: Backend> {
-    be: B,
+    pub(crate) be: B,
     rate: f64,
     /// Time steps of each slot so far.
-    positions: Vec<u64>,
+    pub(crate) positions: Vec<u64>,
     /// The states: those of slots 0 to 63, those of slots 64 to 127, ….
-    groups: Vec<Stepper<B>>,
+    pub(crate) groups: Vec<Stepper<B>>,
     /// Streams that slots are gathered in, by their number of sequences.
     gathered: BTreeMap<usize, Stepper<B>>,
     /// What time steps that go together go through.
-    together: GroupsTogether<B>,
+    pub(crate) together: GroupsTogether<B>,
 }
 
 impl<B: Backend> Model<B> {
@@ -67,16 +67,6 @@ impl<B: Backend> StreamSlots<B> {
     /// Number of slots.
     pub fn slots(&self) -> usize {
         self.positions.len()
-    }
-
-    /// About how many slots one push should be given, where more of them wait: a group for each thread of the host, so that those that are
-    /// computed first need not wait for the others. The caller should have the next push wait behind it, so that threads do not stand idle
-    /// between two. `None` where more are always quicker.
-    pub fn slots_of_push(&self) -> Option<usize> {
-        match self.be.handles_of_threads().len() {
-            0 => None,
-            threads => Some(threads * GROUP),
-        }
     }
 
     /// Time steps of one slot that short pushes without intervals should have together at the most, where four streams or more push: what is
@@ -191,7 +181,7 @@ impl<B: Backend> StreamSlots<B> {
         let mut streams = self.groups.iter_mut().enumerate();
         for (group, part) in parts {
             let stream = streams.find(|(i, _)| *i == group).map(|(_, stream)| stream);
-            match stream.map(|stream| caught(|| GroupPush::new(model, pushed, stream, &part))) {
+            match stream.map(|stream| caught(|| GroupPush::new(&model.config, pushed, stream, &part))) {
                 Some(Ok(Some(job))) => jobs.push(job),
                 _ => rest.extend(part),
             }
@@ -229,7 +219,7 @@ impl<B: Backend> StreamSlots<B> {
             *len = pushed.pushes[i].len;
         }
         let mut stream = self.gathered_stream(model, batch)?;
-        if !stream.goes_together(model, &lens, &StepOptions::default()) {
+        if !stream.goes_together(&model.config, &lens, &StepOptions::default()) {
             self.gathered.insert(batch, stream);
             return Ok(false);
         }
@@ -237,7 +227,7 @@ impl<B: Backend> StreamSlots<B> {
         let done = RowsTogether::gather(pushed, part).and_then(|mut rows| {
             self.copy_to(&mut stream, &slots)?;
             let (x, output) = rows.arrays();
-            stream.check_steps(OP, model, x, &lens)?;
+            stream.check_steps(OP, &model.config, x, &lens)?;
             stream.push_through(self.together.through(model), x, &lens, output)?;
             self.copy_from(&stream, &slots)?;
             Ok(rows)
@@ -383,9 +373,7 @@ impl<B: Backend> StreamSlots<B> {
     /// Sets a slot back to zero states and position 0.
     pub fn reset(&mut self, slot: usize) -> Result<()> {
         self.check_slot("LiveStream.reset", slot)?;
-        let group = &mut self.groups[slot / GROUP];
-        group.journal.end();
-        group.zero_sequences(&self.be, slot % GROUP..slot % GROUP + 1)?;
+        self.groups[slot / GROUP].reset_sequence(slot % GROUP)?;
         self.positions[slot] = 0;
         Ok(())
     }
@@ -452,6 +440,13 @@ impl<B: Backend> Stepper<B> {
         let n = self.pool.len() / self.batch;
         let source = other.pool.carried.range(be, from * n..(from + count) * n);
         be.copy(self.pool.carried.range_mut(be, to * n..(to + count) * n), source)
+    }
+
+    /// A sequence begins anew.
+    pub(crate) fn reset_sequence(&mut self, sequence: usize) -> Result<()> {
+        self.journal.end();
+        let be = self.be.clone();
+        self.zero_sequences(&be, sequence..sequence + 1)
     }
 
     /// Zeroes states and pools of the sequences of a range.

@@ -42,6 +42,14 @@ impl<'a> InputSlice<'a> {
             Either3::C(_) => InputSlice::I32,
         }
     }
+    /// The elements of an array of Rust's own.
+    pub(crate) fn of_data(data: &'a Data) -> InputSlice<'a> {
+        match data {
+            Data::F32(x) => InputSlice::F32(x),
+            Data::F64(x) => InputSlice::F64(x),
+            Data::I32(_) => InputSlice::I32,
+        }
+    }
     /// The array, if its elements have the type of the handle; `ERR_S4_DTYPE` otherwise.
     pub(crate) fn real<T: Real>(self) -> Result<&'a [T]> {
         let name = match self {

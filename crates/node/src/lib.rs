@@ -43,6 +43,7 @@ mod model;
 #[cfg(not(test))]
 mod model_ops;
 #[cfg(not(test))]
+mod native_push;
 mod objects;
 #[cfg(not(test))]
 mod official;

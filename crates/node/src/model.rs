@@ -7,6 +7,7 @@ use crate::{
     error::{parse_json, to_js, to_js_result},
     model_ops::{BoxedModel, boxed_model},
     objects::{BatchInput, CallOptions, Cancel, Counters, Forward, ParameterInfo, Sums, cancel_flag},
+    stream_slots::SlotQueues,
     worker::{Worker, live_state},
 };
 use napi::{
@@ -61,6 +62,7 @@ impl Recipe for LoadCheckpoint<'_> {
 #[napi(custom_finalize)]
 pub struct NativeModel {
     pub(crate) worker: Worker<BoxedModel>,
+    pub(crate) slot_queues: SlotQueues,
 }
 
 impl ObjectFinalize for NativeModel {
@@ -75,7 +77,7 @@ impl NativeModel {
     /// A handle that holds no model yet: `create`, `load`, `loadBytes` or `loadOfficial` makes it.
     #[napi(constructor)]
     pub fn new() -> napi::Result<Self> {
-        to_js_result(|| Ok(NativeModel { worker: Worker::new() }))
+        to_js_result(|| Ok(NativeModel { worker: Worker::new(), slot_queues: SlotQueues::default() }))
     }
     /// Makes a new model from options as JSON.
     #[napi(ts_return_type = "Promise<void>")]

@@ -5,14 +5,15 @@ use crate::{
     buffer::{Data, Real},
     error::disposed_error,
     generate_call::OwnedGenerateCall,
-    objects::{CopiedBatch, Forward, OpenSlots, OwnedCall, SlotResults, TrainState, reals_or_integers},
+    native_push::NativePush,
+    objects::{CopiedBatch, Forward, OpenSlots, OwnedCall, TrainState, reals_or_integers},
     param_ops::{HoldsModule, ParamOps},
     process_exit::{StillThere, end_at_exit, wait_at_exit},
     table::NumberedTable,
 };
 use s4_backend::{Backend, CommCall, Result};
 use s4_nn::{
-    DataInspection, Evaluation, Feed, Generated, Generation, LayerInspection, Model, OwnedBatch, SlotPush,
+    DataInspection, Evaluation, Feed, Generated, Generation, LayerInspection, Model, OwnedBatch, PushQueue,
     StepOptions, StepStats, Stepper, StreamSlots, TrainingSession, inspect_layers, model_to_official,
 };
 use std::path::Path;
@@ -59,16 +60,9 @@ pub(crate) trait ModelOps: ParamOps {
     fn stream_close(&mut self, id: u32);
 
     fn slots_open(&mut self, slots: usize, rate: f64) -> Result<OpenSlots>;
-    fn slots_push(
-        &mut self,
-        id: u32,
-        x: Data,
-        pushes: Vec<SlotPush>,
-        intervals: Option<Data>,
-    ) -> Result<SlotResults>;
+    fn slots_push(&mut self, id: u32, queue: &PushQueue<NativePush>) -> Result<()>;
     fn slots_save(&mut self, id: u32, slot: usize) -> Result<Vec<u8>>;
     fn slots_restore(&mut self, id: u32, slot: usize, bytes: &[u8]) -> Result<()>;
-    fn slots_reset(&mut self, id: u32, slot: usize) -> Result<()>;
     fn slots_position(&self, id: u32, slot: usize) -> Result<u64>;
     fn slots_close(&mut self, id: u32);
 
@@ -275,21 +269,15 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
     fn slots_open(&mut self, slots: usize, rate: f64) -> Result<OpenSlots> {
         let model = self.session.model();
         let slots = model.stream_slots(slots, rate)?;
-        let of_push = slots.slots_of_push().unwrap_or_else(|| slots.slots());
+        let [of_push, pushes] =
+            slots.pushes_of_queue().unwrap_or([slots.slots(), 1]).map(|count| count as u32);
         let steps_of_push = slots.steps_of_push(model).map(|steps| steps as u32);
-        Ok(OpenSlots { id: self.slots.insert(slots), of_push: of_push as u32, steps_of_push })
+        Ok(OpenSlots { id: self.slots.insert(slots), of_push, pushes, steps_of_push })
     }
-    fn slots_push(
-        &mut self,
-        id: u32,
-        x: Data,
-        pushes: Vec<SlotPush>,
-        intervals: Option<Data>,
-    ) -> Result<SlotResults> {
-        let (x, intervals) = (reals_or_integers(x)?, intervals.map(Data::real::<B::Scalar>).transpose()?);
+    fn slots_push(&mut self, id: u32, queue: &PushQueue<NativePush>) -> Result<()> {
         let slots = self.slots.get_mut(id).ok_or_else(disposed_error)?;
-        let pushed = slots.push(self.session.model_mut(), &pushes, x.input(), intervals.as_deref())?;
-        Ok(SlotResults::new(Real::into_data(pushed.outputs), pushed.errors))
+        slots.push_queue(self.session.model_mut(), queue);
+        Ok(())
     }
     fn slots_save(&mut self, id: u32, slot: usize) -> Result<Vec<u8>> {
         let slots = self.slots.get_mut(id).ok_or_else(disposed_error)?;
@@ -298,9 +286,6 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
     fn slots_restore(&mut self, id: u32, slot: usize, bytes: &[u8]) -> Result<()> {
         let slots = self.slots.get_mut(id).ok_or_else(disposed_error)?;
         slots.restore(self.session.model(), slot, bytes)
-    }
-    fn slots_reset(&mut self, id: u32, slot: usize) -> Result<()> {
-        self.slots.get_mut(id).ok_or_else(disposed_error)?.reset(slot)
     }
     fn slots_position(&self, id: u32, slot: usize) -> Result<u64> {
         self.slots.get(id).ok_or_else(disposed_error)?.position(slot)

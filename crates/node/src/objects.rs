@@ -198,6 +198,8 @@ pub struct OpenSlots {
     pub id: u32,
     /// About how many slots one push should be given, where more of them wait.
     pub of_push: u32,
+    /// How many pushes should be under way then.
+    pub pushes: u32,
     /// Time steps of a slot that several pushes of a stream should have together at the most.
     pub steps_of_push: Option<u32>,
 }

@@ -5,16 +5,24 @@ use crate::{
     error::{to_js, to_js_result},
     model::NativeModel,
     model_ops::BoxedModel,
+    native_push::NativePush,
     objects::OpenSlots,
-    worker::live_state,
+    worker::{catch_panic, live_state},
 };
 use napi::{
     Env,
     bindgen_prelude::{Object, Uint8Array, Uint32Array},
 };
 use napi_derive::napi;
-use s4_backend::{Error, Result};
-use s4_nn::SlotPush;
+use s4_backend::{Code, Error, Result};
+use s4_nn::{PushQueue, SlotPush};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// The pushes that wait for each set of slots.
+pub(crate) type SlotQueues = Mutex<HashMap<u32, Arc<PushQueue<NativePush>>>>;
 
 /// The pushes as JavaScript gives them: slots, time steps of each, and whether each has intervals (1) or not (0).
 fn pushes_of(slots: &Uint32Array, lens: &Uint32Array, timed: &Uint8Array) -> Result<Vec<SlotPush>> {
@@ -38,7 +46,8 @@ impl NativeModel {
     pub fn slots_open(&self, slots: u32, rate: f64) -> napi::Result<OpenSlots> {
         to_js_result(|| self.worker.call(move |m| m.slots_open(slots as usize, rate)))
     }
-    /// Zeroes the states of the slots `zero`, then pushes the next time steps of some slots, on the handle's own thread.
+    /// Zeroes the states of the slots `zero`, then pushes the next time steps of some slots, off the JavaScript thread: beside other pushes, where
+    /// nothing else was asked of the handle in between.
     #[napi(ts_return_type = "Promise<SlotResults>")]
     #[allow(clippy::too_many_arguments)]
     pub fn slots_push<'env>(
@@ -55,16 +64,34 @@ impl NativeModel {
         let pushes = pushes_of(&slots, &lens, &timed).map_err(to_js)?;
         let intervals = intervals.as_ref().map(Data::copy).transpose().map_err(to_js)?;
         let x = Data::copy(&x).map_err(to_js)?;
-        let zero = zero.to_vec();
-        self.worker.promise(
+        let reset = zero.iter().map(|&slot| slot as usize).collect();
+        let (queue, queue_of_job) = {
+            let mut queues = self.slot_queues.lock().unwrap_or_else(PoisonError::into_inner);
+            let queue = queues.entry(id).or_default();
+            (queue.clone(), queue.clone())
+        };
+        self.worker.shared_job(
             env,
-            None,
-            move |slot| {
-                let model = live_state(slot)?;
-                zero.iter().try_for_each(|&slot| model.slots_reset(id, slot as usize))?;
-                model.slots_push(id, x, pushes, intervals)
+            |number| {
+                let (results, promise) = env.create_deferred()?;
+                queue.add(number, NativePush { reset, pushes, x, intervals, results });
+                Ok(promise)
             },
-            |results| results,
+            move |number, slot, has_ended| {
+                let queue = queue_of_job;
+                let pushed = catch_panic(|| match (has_ended, live_state(slot)) {
+                    (true, _) => Err(Error::new(Code::Aborted, "s4-node", "to run", "an abort")),
+                    (false, model) => {
+                        let model = model?;
+                        if queue.begin(number) { model.slots_push(id, &queue) } else { Ok(()) }
+                    }
+                });
+                if let Err(error) = pushed
+                    && let Some(push) = queue.remove(number)
+                {
+                    push.refuse(error);
+                }
+            },
         )
     }
     /// The state of a slot as bytes, for `slotsRestore` and for `streamRestore` of a stream of one sequence; on the handle's own
@@ -95,6 +122,7 @@ impl NativeModel {
     #[napi]
     pub fn slots_close(&self, id: u32) -> napi::Result<()> {
         to_js_result(|| {
+            self.slot_queues.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
             self.worker.enqueue_release(move |m| m.slots_close(id));
             Ok(())
         })

@@ -17,7 +17,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
         mpsc::{Sender, channel},
     },
     thread::JoinHandle,
@@ -47,6 +47,8 @@ pub(crate) struct Worker<S> {
     stop: CancelFlag,
     /// Bytes of native memory that V8 was told of.
     reported_bytes: AtomicI64,
+    /// Jobs that the thread has been given.
+    sent: AtomicU64,
 }
 
 /// Locks a mutex, even after a panic while it was locked: panics within jobs are caught, and leave a consistent value.
@@ -55,7 +57,7 @@ fn lock<T>(x: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Runs `body`, and gives a panic as an error.
-fn catch_panic<R>(body: impl FnOnce() -> Result<R>) -> Result<R> {
+pub(crate) fn catch_panic<R>(body: impl FnOnce() -> Result<R>) -> Result<R> {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|p| Err(panic_error(p)))
 }
 
@@ -67,6 +69,7 @@ impl<S: Send + 'static> Worker<S> {
             queue: Arc::new(Mutex::new(Queue::Idle)),
             stop: CancelFlag::default(),
             reported_bytes: AtomicI64::new(0),
+            sent: AtomicU64::new(0),
         }
     }
 
@@ -119,8 +122,31 @@ impl<S: Send + 'static> Worker<S> {
                 Err(error) => deferred.reject(to_js(error)),
             }
         });
-        jobs.send(job).map_err(|_| to_js(disposed_error()))?;
+        self.send(&jobs, job).map_err(to_js)?;
         Ok(promise)
+    }
+
+    /// Gives the handle's thread a job that may find its work done: by the job before it, where nothing else was to be done in between. `add` puts the
+    /// work where both find it, and is told the number of the job, by which the numbers of two jobs follow each other; so is `body`, and whether
+    /// the JavaScript environment has ended.
+    pub(crate) fn shared_job<R>(
+        &self,
+        env: &Env,
+        add: impl FnOnce(u64) -> napi::Result<R>,
+        body: impl FnOnce(u64, &mut Option<S>, bool) + Send + 'static,
+    ) -> napi::Result<R> {
+        let jobs = self.job_sender(env).map_err(to_js)?;
+        let number = self.sent.load(Ordering::Relaxed);
+        let added = add(number)?;
+        let stop = self.stop.clone();
+        let job = move |slot: &mut Option<S>| body(number, slot, stop.load(Ordering::Acquire));
+        self.send(&jobs, Box::new(job)).map_err(to_js)?;
+        Ok(added)
+    }
+
+    fn send(&self, jobs: &Sender<Job<S>>, job: Job<S>) -> Result<()> {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        jobs.send(job).map_err(|_| disposed_error())
     }
 
     /// The sender of jobs to the handle's thread, which the first call starts.
@@ -182,7 +208,7 @@ impl<S: Send + 'static> Worker<S> {
             }));
         };
         match &*lock(&self.queue) {
-            Queue::Running { jobs, .. } => drop(jobs.send(Box::new(job))),
+            Queue::Running { jobs, .. } => drop(self.send(jobs, Box::new(job))),
             Queue::Idle => job(&mut lock(&self.handle_state)),
             Queue::Closed => {}
         }
@@ -191,7 +217,7 @@ impl<S: Send + 'static> Worker<S> {
     /// Frees the state after the jobs before it, without waiting for them; then the thread ends.
     pub(crate) fn dispose(&self, env: &Env) {
         match std::mem::replace(&mut *lock(&self.queue), Queue::Closed) {
-            Queue::Running { jobs, .. } => drop(jobs.send(Box::new(|slot| *slot = None))),
+            Queue::Running { jobs, .. } => drop(self.send(&jobs, Box::new(|slot| *slot = None))),
             Queue::Idle => *lock(&self.handle_state) = None,
             Queue::Closed => {}
         }

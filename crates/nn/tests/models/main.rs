@@ -17,6 +17,7 @@ mod official_models;
 mod old_checkpoints;
 mod padded;
 mod session;
+mod slot_queue;
 mod slots;
 mod streams;
 mod training;

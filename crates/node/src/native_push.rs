@@ -1,0 +1,53 @@
+//! A push into slots between JavaScript and a model: its arrays, and the promise of what it gives.
+
+use crate::{
+    buffer::{Data, InputSlice, Real},
+    error::{panic_error, to_js},
+    objects::SlotResults,
+};
+use napi::{Env, JsDeferred};
+use s4_backend::{Error, Result};
+use s4_nn::{Input, QueuedPush, SlotArguments, SlotPush, SlotResult};
+
+/// Makes the results on the JavaScript thread, which allocates their arrays.
+pub(crate) type MakeResults = Box<dyn FnOnce(Env) -> napi::Result<SlotResults> + Send>;
+
+pub(crate) struct NativePush {
+    pub(crate) reset: Vec<usize>,
+    pub(crate) pushes: Vec<SlotPush>,
+    pub(crate) x: Data,
+    pub(crate) intervals: Option<Data>,
+    pub(crate) results: JsDeferred<SlotResults, MakeResults>,
+}
+
+impl NativePush {
+    /// Rejects the promise.
+    pub(crate) fn refuse(self, error: Error) {
+        self.results.reject(to_js(error));
+    }
+}
+
+impl<T: Real> QueuedPush<T> for NativePush {
+    fn reset(&self) -> &[usize] {
+        &self.reset
+    }
+
+    fn arguments(&self) -> Result<SlotArguments<'_, T>> {
+        let x = match &self.x {
+            Data::I32(tokens) => Input::Tokens(tokens),
+            values => Input::Values(InputSlice::of_data(values).real()?),
+        };
+        let intervals = self.intervals.as_ref().map(|intervals| InputSlice::of_data(intervals).real());
+        Ok((&self.pushes, x, intervals.transpose()?))
+    }
+
+    fn end(self, result: SlotResult<T>) {
+        match result.unwrap_or_else(|panic| Err(panic_error(panic))) {
+            Ok(pushed) => {
+                let results = SlotResults::new(T::into_data(pushed.outputs), pushed.errors);
+                self.results.resolve(Box::new(move |_| Ok(results)));
+            }
+            Err(error) => self.refuse(error),
+        }
+    }
+}
