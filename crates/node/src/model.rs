@@ -6,8 +6,8 @@ use crate::{
     device::{HostOptions, Recipe},
     error::{parse_json, to_js, to_js_result},
     model_ops::{BoxedModel, boxed_model},
+    native_push::SlotQueues,
     objects::{BatchInput, CallOptions, Cancel, Counters, Forward, ParameterInfo, Sums, cancel_flag},
-    stream_slots::SlotQueues,
     worker::{Worker, live_state},
 };
 use napi::{

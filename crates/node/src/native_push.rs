@@ -7,7 +7,14 @@ use crate::{
 };
 use napi::{Env, JsDeferred};
 use s4_backend::{Error, Result};
-use s4_nn::{Input, QueuedPush, SlotArguments, SlotPush, SlotResult};
+use s4_nn::{Input, PushQueue, QueuedPush, SlotArguments, SlotPush, SlotResult};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+/// The pushes that wait for each set of slots.
+pub(crate) type SlotQueues = Mutex<HashMap<u32, Arc<PushQueue<NativePush>>>>;
 
 /// Makes the results on the JavaScript thread, which allocates their arrays.
 pub(crate) type MakeResults = Box<dyn FnOnce(Env) -> napi::Result<SlotResults> + Send>;

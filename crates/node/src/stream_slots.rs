@@ -15,14 +15,8 @@ use napi::{
 };
 use napi_derive::napi;
 use s4_backend::{Code, Error, Result};
-use s4_nn::{PushQueue, SlotPush};
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
-
-/// The pushes that wait for each set of slots.
-pub(crate) type SlotQueues = Mutex<HashMap<u32, Arc<PushQueue<NativePush>>>>;
+use s4_nn::SlotPush;
+use std::sync::PoisonError;
 
 /// The pushes as JavaScript gives them: slots, time steps of each, and whether each has intervals (1) or not (0).
 fn pushes_of(slots: &Uint32Array, lens: &Uint32Array, timed: &Uint8Array) -> Result<Vec<SlotPush>> {
