@@ -12,7 +12,7 @@ KERNEL intervals_chunks(Chunk* chunks, const float* intervals, const int* length
     const float interval = mine ? intervals[i / count * L + way.input(step)] : 0.f;
     const double time = warp_sum((double)interval);
     const float longest = warp_extreme<true>(interval);
-    if (lane == 0) chunks[i] = {time, longest};
+    if (lane == 0) chunks[i] = {time, longest, 0};
   }
 }
 

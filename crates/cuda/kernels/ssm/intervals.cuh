@@ -102,6 +102,7 @@ DEV float warp_extreme(float x) {
 struct alignas(16) Chunk {
   double time;
   float longest;
+  float nothing;  // copies are of 16 bytes: none of them is left unwritten
 };
 
 // Lane l gets the sum over the warp of s[l % 8].
