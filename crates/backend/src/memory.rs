@@ -29,6 +29,14 @@ pub trait Memory: Clone + Send + Sync + Sized + 'static {
     fn device_id(&self) -> String;
     /// A new buffer of `len` zeros.
     fn alloc(&self, len: usize) -> Result<Self::Buf>;
+    /// Elements of a cache line of the host, where buffers are in its memory and begin anywhere in a line; else 0.
+    fn elements_of_line(&self) -> usize {
+        0
+    }
+    /// The first element of a buffer with which a cache line of the host begins.
+    fn begin_of_line(&self, _buf: &Self::Buf) -> usize {
+        0
+    }
     /// A new integer buffer of `len` zeros.
     fn alloc_ints(&self, len: usize) -> Result<Self::Ints>;
     /// An empty workspace.

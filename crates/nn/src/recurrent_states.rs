@@ -28,7 +28,7 @@ impl<B: Backend> RecurrentStates<B> {
         let (len, pairs) = (spec.state_len(batch), spec.pairs());
         let zeros = || {
             let mut block = GrowableBuffer::new(be)?;
-            block.ensure(be, len)?;
+            block.ensure_in_lines(be, len)?;
             Ok(block)
         };
         let blocks = (0..config.layers).map(|_| zeros()).collect::<Result<_>>()?;

@@ -146,7 +146,7 @@ impl<B: Backend> StatesOfPush<'_, B> {
                 tokens.upload(be, x)?;
             }
         }
-        features.iter_mut().try_for_each(|x| x.ensure(be, n))?;
+        features.iter_mut().try_for_each(|x| x.ensure_in_lines(be, n))?;
         device_output.ensure(be, m)?;
         self.journal.end();
         let next = match self.next {

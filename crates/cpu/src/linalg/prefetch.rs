@@ -63,8 +63,12 @@ impl PastCaches {
             let (middle, last) = rest.split_at_mut(lines * line::<T>());
             let (first_from, rest) = from.split_at(before);
             let (middle_from, last_from) = rest.split_at(lines * line::<T>());
-            first.copy_from_slice(first_from);
-            last.copy_from_slice(last_from);
+            if before > 0 {
+                first.copy_from_slice(first_from);
+            }
+            if !last.is_empty() {
+                last.copy_from_slice(last_from);
+            }
             let (to, from) = (middle.as_mut_ptr().cast::<u8>(), middle_from.as_ptr().cast::<u8>());
             for i in (0..lines * LINE).step_by(16) {
                 // SAFETY: `middle` and `middle_from` have `lines` whole lines of bytes each, of which these are 16, and `middle` begins with

@@ -1,6 +1,7 @@
 //! Buffers are vectors, views are slices.
 
 use crate::{
+    linalg::prefetch::{line, to_next_line},
     linalg::{
         fft::{Fft, Plans},
         simd::Level,
@@ -122,6 +123,14 @@ impl<T: Scalar> Memory for Cpu<T> {
     fn alloc(&self, len: usize) -> Result<Vec<T>> {
         self.inner.counter.bump();
         host_memory::zeros("alloc", "an array", len)
+    }
+
+    fn elements_of_line(&self) -> usize {
+        line::<T>()
+    }
+
+    fn begin_of_line(&self, buf: &Vec<T>) -> usize {
+        to_next_line(buf)
     }
 
     fn alloc_ints(&self, len: usize) -> Result<Ints> {
