@@ -112,7 +112,7 @@ const cases = {
       const start = performance.now() + 100
       const due = fleet.map((_, i) => start + (((i * 617) % slots) / slots) * period)
       const order = fleet.map((_, i) => i).sort((a, b) => due[a] - due[b])
-      const warm = start + 2000
+      const warm = start + Number(process.env.WARM ?? 2) * 1000
       const end = warm + 1000 * seconds
       let [at, cpu, since] = [0, process.cpuUsage(), start]
       let warmed = false

@@ -6,7 +6,8 @@ use crate::{
     config::{ModelConfig, NormKind},
     model::Model,
     network::Network,
-    param::ParamBuilder,
+    param::{ParamBuilder, ParamStore},
+    recurrent_states::RecurrentStates,
     slot_arrays::{GROUP, OP, Pushed, RowsTogether},
     stepper::{StepOptions, Stepper},
     steps_buffers::StepsBuffers,
@@ -21,14 +22,26 @@ use std::{
 
 /// What a thread needs for the pushes of any group, besides the parameters.
 pub(crate) struct GroupWorker<B: Backend> {
-    pub be: B,
+    be: B,
     /// A network of its own, for what a network keeps between two operations; its parameters are those of the model.
-    pub net: Network<B>,
-    pub plans: Vec<B::StepPlan>,
-    pub buffers: StepsBuffers<B>,
+    net: Network<B>,
+    plans: Vec<B::StepPlan>,
+    buffers: StepsBuffers<B>,
+    /// The states after the next push.
+    next: Option<RecurrentStates<B>>,
 }
 
 impl<B: Backend> GroupWorker<B> {
+    /// What a push goes through on this thread.
+    pub fn through<'a>(
+        &'a mut self,
+        config: &'a ModelConfig,
+        store: &'a ParamStore<B>,
+    ) -> StepsThrough<'a, B> {
+        let GroupWorker { be, net, plans, buffers, next } = self;
+        StepsThrough { be, config, store, net, plans, buffers, next: Some(next) }
+    }
+
     /// One for each thread of the host that may work beside others; none where there is one thread, where there are more threads than
     /// groups, or where a network keeps more than parameters: the running statistics of batch norms.
     fn all(model: &Model<B>, plans: &[B::StepPlan], groups: usize) -> Result<Vec<Self>> {
@@ -41,7 +54,7 @@ impl<B: Backend> GroupWorker<B> {
             let net = Network::new(&be, &model.config, &mut ParamBuilder::default())?;
             let plans = net.blocks.iter().zip(plans).map(|(b, plan)| be.step_plan_beside(plan, b.s4.spec()));
             let (plans, buffers) = (plans.collect::<Result<_>>()?, StepsBuffers::new(&be)?);
-            Ok(GroupWorker { be, net, plans, buffers })
+            Ok(GroupWorker { be, net, plans, buffers, next: None })
         };
         handles.into_iter().map(worker).collect()
     }
@@ -116,7 +129,7 @@ impl<B: Backend> GroupsTogether<B> {
     pub fn through<'a>(&'a mut self, model: &'a mut Model<B>) -> StepsThrough<'a, B> {
         let GroupsTogether { be, plans, buffers, .. } = self;
         let Model { config, store, net, .. } = model;
-        StepsThrough { be, config, store, net, plans, buffers }
+        StepsThrough { be, config, store, net, plans, buffers, next: None }
     }
 
     /// What each thread needs that may compute groups beside others, with the backend that has the threads. Without the memory for them, none: the
@@ -149,8 +162,7 @@ impl<B: Backend> GroupsTogether<B> {
         self.be.side_by_side(&mut items, |(worker, first)| {
             let mut next = Some(&mut **first);
             while let Some(job) = next {
-                let GroupWorker { be, net, plans, buffers } = &mut **worker;
-                job.push(StepsThrough { be, config, store, net, plans, buffers });
+                job.push(worker.through(config, store));
                 next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
             }
         });

@@ -11,7 +11,6 @@ use crate::{
     push_queue::PushQueue,
     slot_arrays::{GROUP, OP, Pushed, SlotPush},
     stepper::Stepper,
-    steps_together::StepsThrough,
     stream_slots::{SlotOutputs, StreamSlots},
 };
 use s4_backend::{Backend, Result, host_memory};
@@ -172,8 +171,7 @@ fn in_group<B: Backend>(
     let pushed = Pushed { pushes, begins: &begins, x, intervals: None, input, output };
     let part: Vec<_> = (0..pushes.len()).collect();
     let Some(mut job) = GroupPush::new(config, pushed, stream, &part)? else { return Ok(None) };
-    let GroupWorker { be, net, plans, buffers } = worker;
-    job.push(StepsThrough { be, config, store, net, plans, buffers });
+    job.push(worker.through(config, store));
     if let Some(panic) = job.panic {
         std::panic::resume_unwind(panic);
     }

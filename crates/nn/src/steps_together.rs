@@ -65,7 +65,7 @@ impl<B: Backend> Stepper<B> {
     ) -> Result<()> {
         let Model { config, store, net, .. } = model;
         let (states, (be, plans, buffers)) = self.parts_of_push();
-        states.push(StepsThrough { be, config, store, net, plans, buffers }, x, lens, output)
+        states.push(StepsThrough { be, config, store, net, plans, buffers, next: None }, x, lens, output)
     }
 
     /// As [`Stepper::push_together`], through plans and buffers that many streams share.
@@ -102,6 +102,9 @@ pub(crate) struct StepsThrough<'a, B: Backend> {
     /// The backend's plan for the time steps of each block.
     pub plans: &'a mut [B::StepPlan],
     pub buffers: &'a mut StepsBuffers<B>,
+    /// Where the next states go, of a thread that has a set of its own: it exchanges it for that of the stream, so that many streams need no
+    /// second one. None where the stream's own is used.
+    pub next: Option<&'a mut Option<RecurrentStates<B>>>,
 }
 
 /// The states of a stream, and what belongs to them.
@@ -127,7 +130,7 @@ impl<B: Backend> StatesOfPush<'_, B> {
         lens: &[usize],
         output: &mut [B::Scalar],
     ) -> Result<()> {
-        let StepsThrough { be, config: c, store, net, plans, buffers } = through;
+        let StepsThrough { be, config: c, store, net, plans, buffers, next } = through;
         let (batch, rate) = self.sizes;
         let steps = lens.iter().sum::<usize>();
         let (inputs, encoder) = (c.input, c.encoder);
@@ -149,7 +152,11 @@ impl<B: Backend> StatesOfPush<'_, B> {
         features.iter_mut().try_for_each(|x| x.ensure_in_lines(be, n))?;
         device_output.ensure(be, m)?;
         self.journal.end();
-        let next = match self.next {
+        let next = match next {
+            Some(next) if next.as_ref().is_none_or(|next| next.batch == batch) => next,
+            _ => self.next,
+        };
+        let next = match next {
             Some(next) => next,
             none => none.insert(RecurrentStates::new(be, c, batch)?),
         };
