@@ -242,7 +242,7 @@ impl Cuda {
     pub(super) fn aligned_copy(&self, op: &'static str, x: Span) -> Result<(Span, Option<DeviceBlock>)> {
         let (at, own) = self.aligned_place(op, x)?;
         if own.is_some() {
-            self.queue().copy(at, x)?;
+            self.copy_span(at, x)?;
         }
         Ok((at, own))
     }
@@ -320,10 +320,10 @@ impl HopperMix<'_> {
             ],
         )?;
         if own.is_some() {
-            be.queue().copy(y, to)?;
+            be.copy_span(y, to)?;
         }
         if kept_copy.is_some() && saved.is_some() {
-            be.queue().copy(span, kept)?;
+            be.copy_span(span, kept)?;
         }
         Ok(())
     }
@@ -485,7 +485,7 @@ impl HopperMix<'_> {
             )?;
         }
         if own.is_some() {
-            be.queue().copy(ds, to)?;
+            be.copy_span(ds, to)?;
         }
         Ok(())
     }
