@@ -1,18 +1,7 @@
-//! Work that is gathered, and given to the driver at once. A small model's training step has hundreds of kernels, each of which ends before
-//! the host has launched the next; as one graph they follow one another without the host.
-//!
-//! While a queue gathers, kernels are kept with their arguments instead of launched. Everything else that is enqueued, every wait and every
-//! return of memory to the driver has them enqueued first, so that the order of the work is that of the calls, whatever comes between.
-//! Kernels that were seen before go as a graph, into which all is written that differs from the last time; others one by one. So
-//! nothing has to be known of what a recording would depend on: the arguments are compared each time.
+//! What a queue gathers (`gathering.rs`), and the graphs that it has made.
 
-use super::{
-    arguments::Arg,
-    launch_graph::{KernelLaunch, LaunchGraph, Launches},
-    queue::Queue,
-};
+use super::launch_graph::{LaunchGraph, Launches};
 use cudarc::driver::sys;
-use s4_backend::Result;
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, Ordering},
@@ -50,43 +39,43 @@ const MAX_GRAPHS: usize = 4;
 pub(super) struct Gathered {
     state: Mutex<State>,
     /// Whether kernels are kept instead of launched.
-    gathers: AtomicBool,
+    pub(super) gathers: AtomicBool,
 }
 
 #[derive(Default)]
-struct State {
-    /// Calls of [`Queue::gather`] that have not ended.
-    depth: usize,
+pub(super) struct State {
+    /// Calls of `Queue::gather` that have not ended.
+    pub(super) depth: usize,
     /// Whether the queue records what it is given: that is enqueued at once.
-    recording: bool,
+    pub(super) recording: bool,
     /// Whether the driver has refused a graph: there are no more then.
     refused: bool,
-    launches: Launches,
+    pub(super) launches: Launches,
     /// The one used last is the first.
-    graphs: Vec<LaunchGraph>,
-    /// Hashes of the shapes of the last two that were enqueued, the last one first.
-    last_shapes: [Option<u64>; 2],
+    pub(super) graphs: Vec<LaunchGraph>,
+    /// Of the last two that were enqueued, the last one first: the hashes of their shapes and of their kernels.
+    last_two: [Option<(u64, u64)>; 2],
 }
 
 impl State {
     /// Enqueues what was gathered as a graph, where there is one for it or is to be. Else nothing was enqueued.
-    fn enqueue_graph(&mut self, stream: sys::CUstream) -> bool {
+    pub(super) fn enqueue_graph(&mut self, stream: sys::CUstream) -> bool {
         if self.refused || self.recording || self.launches.len() < LEAST_LAUNCHES {
             return false;
         }
-        let shapes = self.launches.hash_of_shapes();
-        let was_seen = self.last_shapes.contains(&Some(shapes));
-        self.last_shapes = [Some(shapes), self.last_shapes[0]];
         let launches = &mut self.launches;
-        // Shapes that come again have a graph of their own, in which little is to be written. For those of a new length, say, to write all of
-        // another graph costs less than to make one.
+        let hashes = launches.hashes();
+        let seen = self.last_two.iter().flatten();
+        let (shapes_seen, kernels_seen) =
+            seen.fold((false, false), |(s, k), last| (s || last.0 == hashes.0, k || last.1 == hashes.1));
+        self.last_two = [Some(hashes), self.last_two[0]];
+        // Shapes that come again have a graph of their own, in which little is to be written. For others, those of a new length, say, to write
+        // all of a graph costs less than to make one.
         let of_shapes = self.graphs.iter().position(|graph| graph.has_shapes_of(launches));
-        let at = match of_shapes {
-            None if !was_seen => self.graphs.iter().position(|graph| graph.has_kernels_of(launches)),
-            _ => of_shapes,
-        };
+        let of_kernels = || self.graphs.iter().position(|graph| graph.has_kernels_of(launches));
+        let at = if shapes_seen { of_shapes } else { of_shapes.or_else(of_kernels) };
         let used = match at.map(|at| self.graphs.remove(at)) {
-            None if !was_seen => return false,
+            None if !kernels_seen => return false,
             None => LaunchGraph::of(launches, stream),
             Some(mut graph) => match graph.launch(launches, stream) {
                 Ok(()) => Ok(graph),
@@ -105,89 +94,13 @@ impl State {
 }
 
 impl Gathered {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, state: &mut State, change: impl FnOnce(&mut State)) {
+    /// Changes when kernels are kept.
+    pub(super) fn change(&self, state: &mut State, change: impl FnOnce(&mut State)) {
         change(state);
         self.gathers.store(state.depth > 0 && !state.recording, Ordering::Release);
-    }
-}
-
-impl Queue {
-    /// Gathers the kernels that `body` launches, and enqueues them when it has ended. After an error of `body` too: what came before it is
-    /// done, as it would be otherwise.
-    pub(crate) fn gather(&self, op: &'static str, body: &mut dyn FnMut() -> Result<()>) -> Result<()> {
-        self.gathered.change(&mut self.gathered.lock(), |state| state.depth += 1);
-        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
-        self.gathered.change(&mut self.gathered.lock(), |state| state.depth -= 1);
-        let enqueued = self.enqueue_gathered_of(op, &mut self.gathered.lock());
-        match done {
-            Ok(result) => result.and(enqueued),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    }
-
-    /// Whether kernels are kept instead of launched.
-    pub(crate) fn gathers(&self) -> bool {
-        self.gathered.gathers.load(Ordering::Acquire)
-    }
-
-    /// Keeps a launch; false where the queue does not gather.
-    pub(super) fn keep(&self, launch: KernelLaunch, args: &[Arg]) -> bool {
-        if !self.gathers() {
-            return false;
-        }
-        let mut state = self.gathered.lock();
-        // It may have ended meanwhile.
-        let gathers = self.gathers();
-        if gathers {
-            state.launches.push(launch, args);
-        }
-        gathers
-    }
-
-    /// Enqueues what was gathered so far.
-    pub(super) fn enqueue_gathered(&self, op: &'static str) -> Result<()> {
-        match self.gathers() {
-            true => self.enqueue_gathered_of(op, &mut self.gathered.lock()),
-            false => Ok(()),
-        }
-    }
-
-    fn enqueue_gathered_of(&self, op: &'static str, state: &mut State) -> Result<()> {
-        if state.launches.len() == 0 {
-            return Ok(());
-        }
-        let enqueued = self.bind(op).and_then(|()| self.join_beside(op, u64::MAX)).and_then(|()| match state
-            .enqueue_graph(self.main_stream())
-        {
-            true => Ok(()),
-            false => state
-                .launches
-                .launch_each(self.main_stream())
-                .or_else(|(kernel, e)| self.check(kernel, Err(e))),
-        });
-        state.launches.clear();
-        if let Some(side) = &self.side {
-            side.count_enqueued();
-        }
-        enqueued
-    }
-
-    /// Has all work enqueued at once while a graph is recorded.
-    pub(super) fn set_recording_apart(&self, op: &'static str, recording: bool) -> Result<()> {
-        self.enqueue_gathered(op)?;
-        self.gathered.change(&mut self.gathered.lock(), |state| state.recording = recording);
-        Ok(())
-    }
-
-    /// Frees the graphs: their kernels are to be unloaded. Nothing may run on the queue any more.
-    pub(crate) fn forget_graphs(&self) {
-        let mut graphs = std::mem::take(&mut self.gathered.lock().graphs);
-        if self.bind("drop").is_ok() {
-            graphs.iter_mut().for_each(LaunchGraph::free);
-        }
     }
 }

@@ -62,11 +62,12 @@ impl Launches {
         self.launches.len()
     }
 
-    /// Of all that is not an argument: launches of equal kernels with equal numbers of blocks have the same.
-    pub(super) fn hash_of_shapes(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.launches.hash(&mut hasher);
-        hasher.finish()
+    /// Of all that is not an argument (equal kernels with equal numbers of blocks), and of the kernels alone.
+    pub(super) fn hashes(&self) -> (u64, u64) {
+        let (mut shapes, mut kernels) = (DefaultHasher::new(), DefaultHasher::new());
+        self.launches.hash(&mut shapes);
+        self.launches.iter().for_each(|launch| launch.function.hash(&mut kernels));
+        (shapes.finish(), kernels.finish())
     }
 
     /// Numbers of the arguments of launch `i`.

@@ -6,6 +6,7 @@ mod comm;
 mod comm_watch;
 mod devices;
 mod gathered;
+mod gathering;
 mod graph;
 mod images;
 mod info;

@@ -37,7 +37,7 @@ pub(crate) struct Queue {
     stream: sys::CUstream,
     /// What `beside.rs` has; none where all work is to be in one order.
     pub(super) side: Option<SideStream>,
-    /// What `gathered.rs` has.
+    /// What `gathering.rs` has.
     pub(super) gathered: Gathered,
     waits: AtomicU64,
     pins: AtomicU64,
