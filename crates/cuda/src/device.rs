@@ -101,7 +101,8 @@ impl Cuda {
     pub(crate) fn beside(&self, elements: usize) -> Cuda {
         let launches_beside = match self.inner.beside {
             Beside::Never => false,
-            Beside::BySize => elements >= LARGE_ENOUGH,
+            // What is gathered waits without the host.
+            Beside::BySize => elements >= LARGE_ENOUGH || (elements > 0 && self.spends_memory()),
             Beside::Always => true,
         };
         Cuda { inner: self.inner.clone(), launches_beside }
@@ -116,7 +117,7 @@ impl Cuda {
     ) -> Result<()> {
         let gathers = match self.inner.gather {
             Gather::Never => false,
-            // What runs beside the queue is not gathered.
+            // What is to run beside the queue is not gathered.
             Gather::BySize => elements < LARGE_ENOUGH && self.inner.beside != Beside::Always,
             Gather::Always => true,
         };
@@ -124,6 +125,11 @@ impl Cuda {
             true => self.queue().gather(op, body),
             false => body(),
         }
+    }
+
+    /// Whether work may take some more memory where it ends sooner: what is gathered is small, unless the caller has set a limit.
+    pub(crate) fn spends_memory(&self) -> bool {
+        self.allocator().spends_memory()
     }
 
     /// Remembers that gradients of parameters are computed beside the queue.

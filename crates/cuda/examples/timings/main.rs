@@ -61,6 +61,7 @@ fn main() {
             }
             "training" => {
                 training::training(devices[0].ordinal, out, (4, 64), (8, 1024));
+                training::training(devices[0].ordinal, out, (6, 128), (16, 1024));
                 training::training(devices[0].ordinal, out, (6, 512), (50, 1024));
             }
             // once:LEN

@@ -353,8 +353,9 @@ impl HopperMix<'_> {
         let scale = first.scale;
 
         // Sums over the parts of the parameters' gradients: ds needs nothing of them. Beside the queue they would hold their memory for longer,
-        // of which 'highest' is to take little.
-        let beside = be.beside(if self.products == 1 { batch * outputs * len } else { 0 });
+        // of which 'highest' is to take little where it is much.
+        let beside =
+            be.beside(if self.products == 1 || be.spends_memory() { batch * outputs * len } else { 0 });
         let columns = self.columns();
         let sums = be.scratch(OP, batch * columns * rows)?;
         let [dw_128, dw_256] = self.kernels().dw;

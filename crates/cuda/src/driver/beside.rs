@@ -60,7 +60,7 @@ impl Queue {
         self.enqueue_gathered(op)?;
         // Held over the call: another thread that has the queue wait for the group waits for this launch too.
         let mut groups = side.lock();
-        if groups.recording {
+        if groups.recording || groups.gathering {
             drop(groups);
             return self.enqueue(op, spans, call);
         }
@@ -74,6 +74,9 @@ impl Queue {
         let Some(side) = self.side.as_ref().filter(|side| side.is_outstanding()) else {
             return Ok(());
         };
+        if self.join_gathered(number) {
+            return Ok(());
+        }
         self.bind(op)?;
         self.check(op, side.join(&mut side.lock(), self.main_stream(), number))
     }

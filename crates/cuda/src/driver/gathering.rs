@@ -4,7 +4,8 @@
 //! While a queue gathers, kernels are kept with their arguments instead of launched. Everything else that is enqueued, every wait and every
 //! return of memory to the driver has them enqueued first, so that the order of the work is that of the calls, whatever comes between.
 //! Kernels that were seen before go as a graph, into which all is written that differs from the last time; others one by one. So
-//! nothing has to be known of what a recording would depend on: the arguments are compared each time.
+//! nothing has to be known of what a recording would depend on: the arguments are compared each time. What would run beside the queue
+//! (`beside.rs`) is a branch of the graph, ordered by the same rules.
 
 use super::{
     arguments::Arg,
@@ -19,12 +20,15 @@ impl Queue {
     /// Gathers the kernels that `body` launches, and enqueues them when it has ended. After an error of `body` too: what came before it is
     /// done, as it would be otherwise.
     pub(crate) fn gather(&self, op: &'static str, body: &mut dyn FnMut() -> Result<()>) -> Result<()> {
-        self.gathered.change(&mut self.gathered.lock(), |state| state.depth += 1);
+        self.begin_gathering(op)?;
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
         // Under one lock: what other threads launch is behind what was gathered, whose memory may be theirs now.
         let mut state = self.gathered.lock();
         let enqueued = self.enqueue_gathered_of(op, &mut state);
         self.gathered.change(&mut state, |state| state.depth -= 1);
+        if let Some(side) = &self.side {
+            side.lock().gathering = state.depth > 0;
+        }
         drop(state);
         match done {
             Ok(result) => result.and(enqueued),
@@ -32,13 +36,26 @@ impl Queue {
         }
     }
 
+    fn begin_gathering(&self, op: &'static str) -> Result<()> {
+        let mut state = self.gathered.lock();
+        if let (Some(side), 0) = (&self.side, state.depth) {
+            // The groups are those of gathered work from here on.
+            self.bind(op)?;
+            let mut groups = side.lock();
+            self.check(op, side.join(&mut groups, self.main_stream(), u64::MAX))?;
+            groups.gathering = true;
+        }
+        self.gathered.change(&mut state, |state| state.depth += 1);
+        Ok(())
+    }
+
     /// Whether kernels are kept instead of launched.
     pub(crate) fn gathers(&self) -> bool {
         self.gathered.gathers.load(Ordering::Acquire)
     }
 
-    /// Keeps a launch; false where the queue does not gather.
-    pub(super) fn keep(&self, launch: KernelLaunch, args: &[Arg]) -> bool {
+    /// Keeps a launch, on the queue or beside it; false where the queue does not gather.
+    pub(super) fn keep(&self, launch: KernelLaunch, args: &[Arg], beside: bool) -> bool {
         if !self.gathers() {
             return false;
         }
@@ -46,7 +63,7 @@ impl Queue {
         // It may have ended meanwhile.
         let gathers = self.gathers();
         if gathers {
-            state.launches.push(launch, args);
+            state.keep(self.side.as_ref(), launch, args, beside);
         }
         gathers
     }
@@ -63,20 +80,26 @@ impl Queue {
         if state.launches.len() == 0 {
             return Ok(());
         }
-        let enqueued = self.bind(op).and_then(|()| self.join_beside(op, u64::MAX)).and_then(|()| match state
-            .enqueue_graph(self.main_stream())
-        {
+        let stream = self.main_stream();
+        let enqueued = self.bind(op).and_then(|()| match state.enqueue_graph(stream) {
             true => Ok(()),
-            false => state
-                .launches
-                .launch_each(self.main_stream())
-                .or_else(|(kernel, e)| self.check(kernel, Err(e))),
+            false => state.launches.launch_each(stream).or_else(|(kernel, e)| self.check(kernel, Err(e))),
         });
-        state.launches.clear();
-        if let Some(side) = &self.side {
-            side.count_enqueued();
-        }
+        state.clear(self.side.as_ref());
         enqueued
+    }
+
+    /// Has the next gathered launch of the queue wait for those beside it in the groups up to `number`; false where the queue does not gather.
+    pub(super) fn join_gathered(&self, number: u64) -> bool {
+        if !self.gathers() {
+            return false;
+        }
+        let mut state = self.gathered.lock();
+        let gathers = self.gathers();
+        if let (true, Some(side)) = (gathers, &self.side) {
+            state.join(side, &mut side.lock(), number);
+        }
+        gathers
     }
 
     /// Has all work enqueued at once while a graph is recorded.

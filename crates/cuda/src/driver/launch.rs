@@ -32,8 +32,9 @@ impl Modules {
         }
         queue.bind(kernel)?;
         let f = self.function(queue, module, kernel, shared as u32)?;
-        let kept = KernelLaunch { kernel, function: f.handle, grid, block, shared: shared as u32 };
-        if queue.keep(kept, args) {
+        let (function, shared_bytes) = (f.handle, shared as u32);
+        let kept = KernelLaunch { kernel, function, grid, block, shared: shared_bytes, behind: [None; 2] };
+        if queue.keep(kept, args, beside) {
             let count = self.launches.fetch_add(1, Ordering::Relaxed);
             return self.launch_fault_after(queue, count);
         }

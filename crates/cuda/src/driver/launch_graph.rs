@@ -1,5 +1,5 @@
-//! Kernels that are launched one after the other, and a CUDA graph of them: one call of the driver instead of one for each. What has changed
-//! since the last time (arguments, numbers of blocks) is written into the graph.
+//! Launches that are kept, and a CUDA graph of them: one call of the driver instead of one for each. What has changed since the last time
+//! (arguments, numbers of blocks) is written into the graph.
 
 use super::arguments::Arg;
 use cudarc::driver::{result, result::DriverError, sys};
@@ -20,6 +20,8 @@ pub(super) struct KernelLaunch {
     pub(super) block: (u32, u32),
     /// Bytes of dynamic shared memory per block.
     pub(super) shared: u32,
+    /// The launches that it is to wait for, by their numbers.
+    pub(super) behind: [Option<u32>; 2],
 }
 
 /// Launches in their order, with copies of their arguments.
@@ -66,7 +68,7 @@ impl Launches {
     pub(super) fn hashes(&self) -> (u64, u64) {
         let (mut shapes, mut kernels) = (DefaultHasher::new(), DefaultHasher::new());
         self.launches.hash(&mut shapes);
-        self.launches.iter().for_each(|launch| launch.function.hash(&mut kernels));
+        self.launches.iter().for_each(|launch| (launch.function, launch.behind).hash(&mut kernels));
         (shapes.finish(), kernels.finish())
     }
 
@@ -91,11 +93,11 @@ impl Launches {
         pointers
     }
 
-    /// Launches them one by one. The context is current; an error comes with the name of its kernel.
+    /// Launches them one by one, each behind all before it. The context is current; an error comes with the name of its kernel.
     pub(super) fn launch_each(&self, stream: sys::CUstream) -> Result<(), (&'static str, DriverError)> {
         for (i, launch) in self.launches.iter().enumerate() {
             let mut pointers = self.pointers_of(i);
-            let &KernelLaunch { kernel, function, grid, block, shared } = launch;
+            let &KernelLaunch { kernel, function, grid, block, shared, .. } = launch;
             let arguments = &mut pointers[..self.arguments_of(i).len()];
             // SAFETY: as in `Modules::launch`, of which these are copies; the memory is live, for whoever frees memory has what was
             // gathered enqueued first.
@@ -132,7 +134,7 @@ impl Launches {
     }
 }
 
-/// A graph of launches, one behind the other.
+/// A graph of launches.
 pub(super) struct LaunchGraph {
     graph: sys::CUgraph,
     exec: sys::CUgraphExec,
@@ -165,15 +167,16 @@ impl LaunchGraph {
         for i in 0..launches.len() {
             let (mut node, mut pointers) = (std::ptr::null_mut(), [std::ptr::null_mut(); MAX_ARGUMENTS + 1]);
             let params = launches.node(i, &mut pointers);
-            let before = self.nodes.last().map_or(std::ptr::null(), std::ptr::from_ref);
-            // SAFETY: the graph is live, `before` is a node of it or absent, and the driver copies the arguments, which are those of
+            let behind = launches.launches[i].behind.into_iter().flatten();
+            let behind: Vec<_> = behind.map(|number| self.nodes[number as usize]).collect();
+            // SAFETY: the graph is live, `behind` are nodes of it, and the driver copies the arguments, which are those of
             // `Modules::launch`.
             let added = unsafe {
                 sys::cuGraphAddKernelNode_v2(
                     &raw mut node,
                     self.graph,
-                    before,
-                    self.nodes.len().min(1),
+                    behind.as_ptr(),
+                    behind.len(),
                     &raw const params,
                 )
             };
@@ -190,10 +193,11 @@ impl LaunchGraph {
         self.launches.launches == launches.launches
     }
 
-    /// Whether it can be made to launch these: they are of the same kernels.
+    /// Whether it can be made to launch these: they are of the same kernels, which wait for the same ones.
     pub(super) fn has_kernels_of(&self, launches: &Launches) -> bool {
         let mut pairs = self.launches.launches.iter().zip(&launches.launches);
-        self.nodes.len() == launches.len() && pairs.all(|(old, new)| old.function == new.function)
+        self.nodes.len() == launches.len()
+            && pairs.all(|(old, new)| (old.function, old.behind) == (new.function, new.behind))
     }
 
     /// Has it launch `launches`, of the same kernels, enqueues it, and takes them out. The context is current. After an error nothing was
