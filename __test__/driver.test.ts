@@ -99,6 +99,23 @@ const mixed = `
   await new Promise((later) => setTimeout(later, 200))
 `
 
+/** A small model's updates: of one length, of two in turn, of a new one each time. */
+const updates = `
+  import { SequenceModel } from 's4-node'
+  const model = await SequenceModel.create({
+    input: 2, output: 2, features: 64, layers: 4, state: 64, bidirectional: true, pooling: 'mean', loss: 'mse', dropout: 0.1, device: 'cuda',
+    precision: 'high',
+  })
+  const one = (len) => ({
+    input: { data: new Float32Array(8 * len * 2), shape: [8, len, 2] }, target: { data: new Float32Array(16), shape: [8, 2] },
+  })
+  const lens = [...Array(20).fill(256), ...Array(10).fill([256, 128]).flat(), ...Array.from({ length: 20 }, (_, i) => 512 + 8 * i)]
+  for await (const _ of model.train(lens.map(one), { clip: 1, ema: 0.9 }));
+  console.log(JSON.stringify({ device: model.device }))
+  model.dispose()
+  await new Promise((later) => setTimeout(later, 200))
+`
+
 /** A model that does not fit, a smaller batch that does, a stream. A steady step holds 61 MB; the batch that fails leaves
  * what is in use scattered, so the next holds up to 4 MB more. */
 const limited = `
@@ -252,12 +269,53 @@ test('what runs beside the queue is ordered with what shares its memory', (t) =>
   }
   // Small models have their host to wait for.
   for (const options of [{ layers: 3 }, { layers: 2, feedForward: 2 }]) {
-    t.is(figures(mixed, options, {}).beside, 0)
+    // They have branches of graphs instead, whose order is looked at too.
+    t.deepEqual({ ...figures(mixed, options, {}), said: '' }, { beside: 0, unordered: 0, said: '' })
+    t.true(figures(mixed, options, { DRIVER_ORDER: 'blind' }).unordered > 100)
     const { beside, unordered, said } = figures(mixed, options, { S4_CUDA_SIDE: 'always' })
     t.true(beside > 100, said)
     t.is(unordered, 0, said)
     // The count would find what is not ordered.
     t.true(figures(mixed, options, { S4_CUDA_SIDE: 'always', DRIVER_ORDER: 'blind' }).unordered > 100)
+  }
+})
+
+test('the work of small updates goes to the GPU as graphs, kernel by kernel what would be launched', (t) => {
+  const run = onNothing(t)
+  if (run === undefined) return
+  const figures = (driver: Record<string, string>) => {
+    // In one order: what would run beside the queue is launched in another.
+    const all = { DRIVER_LAUNCHES: '1', DRIVER_COUNTS: '1', S4_CUDA_SIDE: '0', ...driver }
+    const { said } = run(updates, {}, all) as { said: string }
+    const [, hash] = /hash: (\w+)/.exec(said)!
+    const count = (what: string) => Number(new RegExp(`${what}: (\\d+)`).exec(said)![1])
+    t.log(`${JSON.stringify(driver)}: ${said.split('\n')[0]}`)
+    t.true(said.includes('modules left: 0'), said)
+    return {
+      alone: count('alone'),
+      inGraphs: count('in graphs'),
+      launches: count('graph launches'),
+      made: count('made'),
+      changes: count('changes'),
+      hash,
+    }
+  }
+  const launched = figures({ S4_CUDA_GATHER: '0' })
+  t.is(launched.inGraphs, 0)
+  const gathered = figures({})
+  t.is(gathered.hash, launched.hash)
+  // All updates go as graphs but the first of a length that comes again, and the first of those that do not. Few graphs are made.
+  t.true(gathered.launches >= 55 && gathered.launches <= 58, `${gathered.launches}`)
+  t.true(gathered.made >= 3 && gathered.made <= 5, `${gathered.made}`)
+  // Kernels that are launched alone: the first updates, and in each clipping, AdamW and the average.
+  t.true(gathered.alone < 60 * 30, `${gathered.alone}`)
+  // Few are written anew where lengths come again, all where they do not.
+  t.true(gathered.changes < gathered.inGraphs * 0.6, `${gathered.changes} of ${gathered.inGraphs}`)
+  // Where the driver makes no graphs, or changes none, the kernels are launched.
+  for (const which of ['none', 'fixed']) {
+    const refused = figures({ DRIVER_GRAPHS: which })
+    t.is(refused.hash, launched.hash, which)
+    t.true(refused.launches <= 1, which)
   }
 })
 

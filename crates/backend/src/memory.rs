@@ -137,6 +137,14 @@ pub trait Memory: Clone + Send + Sync + Sized + 'static {
         body: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()>;
 
+    /// Enqueues the operations that `body` enqueues. A backend may wait with them until `body` ends, or until the host wants a
+    /// result, and give them to the device together. `elements`: numbers that the larger ones of them go through, by which it chooses.
+    /// They have the results that they have without this call; where the device refuses them, the error may be this call's.
+    fn enqueue_together(&self, elements: usize, body: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        let _ = elements;
+        body()
+    }
+
     /// dst ← value.
     fn fill(&self, dst: Self::Mut<'_>, value: Self::Scalar) -> Result<()>;
     /// dst ← src.

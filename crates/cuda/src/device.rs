@@ -1,7 +1,7 @@
 //! One GPU: its queue, its memory, its kernels, and how kernels are launched.
 
 use crate::{
-    driver::{Arg, Beside, Launch, Modules, Queue, Span, probe, shared_memory},
+    driver::{Arg, Beside, Gather, Launch, Modules, Queue, Span, args, probe, shared_memory},
     memory::{Allocator, BlockUse, DeviceBlock},
     precision::Precision,
 };
@@ -22,10 +22,12 @@ pub struct Options {
     pub precision: Precision,
     /// When small kernels run beside large ones; `None`: what `S4_CUDA_SIDE` says. Results are the same.
     pub beside: Option<Beside>,
+    /// When the kernels of a training step are given to the driver together; `None`: what `S4_CUDA_GATHER` says. Results are the same.
+    pub gather: Option<Gather>,
 }
 
 /// From this many numbers on that the large kernels of an operation go through, small ones run beside them: of fewer the waits cost
-/// the host about what the device gains.
+/// the host about what the device gains. The kernels of fewer are gathered, since each ends before the host has launched the next.
 const LARGE_ENOUGH: usize = 4 << 20;
 
 /// One GPU with one queue. Clones share it; all work of a `Cuda` and its clones has the results of one order.
@@ -40,6 +42,7 @@ struct Inner {
     modules: Modules,
     precision: Precision,
     beside: Beside,
+    gather: Gather,
     /// The number of the latest work beside the queue that computes gradients of parameters.
     gradients_beside: AtomicU64,
     allocator: Arc<Allocator>,
@@ -49,6 +52,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // No kernel may run when its code is unloaded.
         let _ = self.allocator.queue().synchronize();
+        self.allocator.queue().forget_graphs();
         self.modules.unload(self.allocator.queue());
     }
 }
@@ -84,6 +88,7 @@ impl Cuda {
                 modules,
                 precision,
                 beside,
+                gather: options.gather.unwrap_or_else(Gather::from_environment),
                 gradients_beside: AtomicU64::new(0),
                 allocator,
             }),
@@ -96,10 +101,35 @@ impl Cuda {
     pub(crate) fn beside(&self, elements: usize) -> Cuda {
         let launches_beside = match self.inner.beside {
             Beside::Never => false,
-            Beside::BySize => elements >= LARGE_ENOUGH,
+            // What is gathered waits without the host.
+            Beside::BySize => elements >= LARGE_ENOUGH || (elements > 0 && self.spends_memory()),
             Beside::Always => true,
         };
         Cuda { inner: self.inner.clone(), launches_beside }
+    }
+
+    /// Enqueues what `body` enqueues, together where the large operations go through few numbers, `elements`.
+    pub(crate) fn gather(
+        &self,
+        op: &'static str,
+        elements: usize,
+        body: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
+        let gathers = match self.inner.gather {
+            Gather::Never => false,
+            // What is to run beside the queue is not gathered.
+            Gather::BySize => elements < LARGE_ENOUGH && self.inner.beside != Beside::Always,
+            Gather::Always => true,
+        };
+        match gathers && self.inner.modules.may_be_kept() {
+            true => self.queue().gather(op, body),
+            false => body(),
+        }
+    }
+
+    /// Whether work may take some more memory where it ends sooner: what is gathered is small, unless the caller has set a limit.
+    pub(crate) fn spends_memory(&self) -> bool {
+        self.allocator().spends_memory()
     }
 
     /// Remembers that gradients of parameters are computed beside the queue.
@@ -157,7 +187,22 @@ impl Cuda {
     }
 
     pub(crate) fn zero(&self, span: Span) -> Result<()> {
-        self.queue().zero(span)
+        let n = span.bytes() / 4;
+        match self.queue().gathers() && span.bytes() % 4 == 0 {
+            true => self.launch_elementwise(("memory", "fill"), n, args![span, 0f32, n]),
+            false => self.queue().zero(span),
+        }
+    }
+
+    /// dst ← src, of equal size. Like [`Cuda::zero`], gathered work has a kernel in the place of the driver's own call.
+    pub(crate) fn copy_span(&self, dst: Span, src: Span) -> Result<()> {
+        assert!(dst.bytes() == src.bytes());
+        let n = dst.bytes() / 4;
+        match self.queue().gathers() && [dst.bytes() as u64, dst.ptr(), src.ptr()].iter().all(|x| x % 4 == 0)
+        {
+            true => self.launch_elementwise(("memory", "copy"), n.div_ceil(4), args![dst, src, n]),
+            false => self.queue().copy(dst, src),
+        }
     }
 
     /// Enqueues a kernel with blocks of `block` = (x, y) threads.

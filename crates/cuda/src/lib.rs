@@ -20,7 +20,7 @@ mod ssm;
 pub use device::{Cuda, Options};
 pub use diagnose::diagnose_text;
 pub use driver::{
-    Beside, DeviceInfo, MIN_CAPABILITY, MIN_DRIVER, Unavailable, architectures, available, probe,
+    Beside, DeviceInfo, Gather, MIN_CAPABILITY, MIN_DRIVER, Unavailable, architectures, available, probe,
 };
 pub use memory::{AsyncDownload, Buf, Graph, Ints, Mut, Ref, Workspace};
 pub use precision::Precision;

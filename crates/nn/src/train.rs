@@ -6,7 +6,7 @@ use crate::{
     batch::Batch,
     carried_states::CarriedStates,
     check,
-    loss::{LossBuffers, LossCall, denominator},
+    loss::{CheckedTarget, LossBuffers, LossCall, denominator},
     model::Model,
     network::NetworkBackward,
     norm::check_time_steps,
@@ -199,20 +199,56 @@ impl<B: Backend> Trainer<B> {
         if std::mem::replace(&mut self.work_unfinished, true) {
             self.discard(model)?;
         }
-        if first {
+        model.upload_input(batch.input, batch.batch, batch.len, &batch.call)?;
+        self.loss_buffers.upload(&be, &checked_target, batch.target)?;
+        // Ranks wait for each other within a batch.
+        let elements = match self.peers {
+            Some(_) => usize::MAX,
+            None => batch.batch * batch.len * model.config.features(),
+        };
+        be.enqueue_together(elements, &mut || self.enqueue_gradients(model, batch, &checked_target, so_far))?;
+        let (so_far, counts) = (so_far.unwrap_or_default(), checked_target.has_loss);
+        self.under_way = Some(PendingUpdate {
+            // Both are known when the update is enqueued: its number, and its learning rate.
+            step: self.adam.step,
+            rows: so_far.rows + checked_target.rows as u64,
+            time_steps: so_far.time_steps + time_steps as u64,
+            weight: so_far.weight + checked_target.weight,
+            has_loss: so_far.has_loss || counts,
+            metric_weight: so_far.metric_weight + if counts { checked_target.metric_weight } else { 0.0 },
+            width: checked_target.width,
+            lr: 0.0,
+            batches: so_far.batches + 1,
+            // What the features on the device are of.
+            batch: if counts { batch.batch } else { so_far.batch },
+            len: if counts { batch.len } else { so_far.len },
+            items: so_far.items,
+            ranks: 1,
+        });
+        self.work_unfinished = false;
+        Ok(())
+    }
+
+    /// Forward, loss and backward of a batch that has been uploaded, in the update that has `so_far`.
+    fn enqueue_gradients(
+        &mut self,
+        model: &mut Model<B>,
+        batch: &Batch<'_, B::Scalar>,
+        target: &CheckedTarget,
+        so_far: Option<PendingUpdate>,
+    ) -> Result<()> {
+        let be = self.be.clone();
+        if so_far.is_none() {
             self.figures.zero_slot(&be)?;
             model.store.grads.zero(&be)?;
         }
-        model.upload_input(batch.input, batch.batch, batch.len, &batch.call)?;
-        self.loss_buffers.upload(&be, &checked_target, batch.target)?;
         let so_far = so_far.unwrap_or_default();
-        let (batches_so_far, weight_so_far) = (so_far.batches, so_far.weight);
-        let weight = weight_so_far + checked_target.weight;
-        let counts = checked_target.has_loss;
+        let (weight, counts) = (so_far.weight + target.weight, target.has_loss);
         // Rows of a joint batch are in its statistics whether their targets count or not.
+        let synchronised = self.norm_exchange(model).is_some();
         let has_backward = counts || synchronised;
-        if so_far.has_loss && checked_target.weight > 0.0 {
-            self.scale_accumulated(model, denominator(weight_so_far) / weight)?;
+        if so_far.has_loss && target.weight > 0.0 {
+            self.scale_accumulated(model, denominator(so_far.weight) / weight)?;
         }
         let version = model.store.version();
         let ParamStore { values, grads, .. } = &mut model.store;
@@ -229,12 +265,12 @@ impl<B: Backend> Trainer<B> {
             // apart, those of other ranks too.
             dropout_key: DropKey {
                 seed: self.config.seed,
-                step: self.adam.step + (self.batch_number(batches_so_far) << 32),
+                step: self.adam.step + (self.batch_number(so_far.batches) << 32),
                 site: 0,
             },
         };
         if let Some(exchange) = pass.exchange {
-            exchange.borrow_mut().sum_weight(&be, checked_target.weight)?;
+            exchange.borrow_mut().sum_weight(&be, target.weight)?;
         }
         let (start, end) = match &mut self.carried_states {
             Some(carried_states) => (Some(&carried_states.batch_start), Some(&mut carried_states.batch_end)),
@@ -246,14 +282,14 @@ impl<B: Backend> Trainer<B> {
         }
         if counts {
             let sums = self.figures.loss_sums_mut(&be);
-            let call = LossCall::in_training(&checked_target, weight, self.config.top_k);
+            let call = LossCall::in_training(target, weight, self.config.top_k);
             self.loss_buffers.compute(&pass, sums, &mut model.net, &model.config, call)?;
         }
         if let Some(exchange) = pass.exchange {
             // Backward exchanges sums of gradients, which must be parts of one mean on all ranks.
             match counts {
                 true => {
-                    let (own, exchange) = (denominator(checked_target.weight), exchange.borrow());
+                    let (own, exchange) = (denominator(target.weight), exchange.borrow());
                     model.net.output_stage.scale_gradient(&pass, own, exchange.weight(&be))?;
                 }
                 false => model.net.output_stage.zero_gradient(&pass)?,
@@ -270,28 +306,10 @@ impl<B: Backend> Trainer<B> {
             };
             model.net.backward(&pass, arrays)?;
         }
-        if let Some(carried_states) = &mut self.carried_states {
-            carried_states.advance(&be)?;
+        match &mut self.carried_states {
+            Some(carried_states) => carried_states.advance(&be),
+            None => Ok(()),
         }
-        self.under_way = Some(PendingUpdate {
-            // Both are known when the update is enqueued: its number, and its learning rate.
-            step: self.adam.step,
-            rows: so_far.rows + checked_target.rows as u64,
-            time_steps: so_far.time_steps + time_steps as u64,
-            weight,
-            has_loss: so_far.has_loss || counts,
-            metric_weight: so_far.metric_weight + if counts { checked_target.metric_weight } else { 0.0 },
-            width: checked_target.width,
-            lr: 0.0,
-            batches: batches_so_far + 1,
-            // What the features on the device are of.
-            batch: if counts { batch.batch } else { so_far.batch },
-            len: if counts { batch.len } else { so_far.len },
-            items: so_far.items,
-            ranks: 1,
-        });
-        self.work_unfinished = false;
-        Ok(())
     }
 
     /// Multiplies gradients and loss of the batches so far by `factor`: with another batch they are a smaller part of the

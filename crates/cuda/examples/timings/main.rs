@@ -1,4 +1,4 @@
-//! Times of the GPU's operations, ms, one line a case: `timings [high | bf16] [dense] [ssm] [two-sided] [fft] [cauchy] [step] [once:LEN]`, all by default
+//! Times of the GPU's operations, ms, one line a case: `timings [high | bf16] [dense] [ssm] [two-sided] [fft] [cauchy] [step] [training] [once:LEN]`, all by default
 //! (`once` runs a forward and a backward pass twice, for a profiler). The SSM's cases have 2²⁶ elements.
 
 mod dense;
@@ -6,6 +6,7 @@ mod layer;
 mod sequences;
 mod steps;
 mod tools;
+mod training;
 
 use s4_backend::{Algorithm, Memory, Mode};
 use s4_cuda::{Cuda, Options, Precision, diagnose_text, probe};
@@ -23,7 +24,7 @@ fn main() {
     let be = Cuda::with(devices[0].ordinal, &options).expect("device");
     let total = 64 << 20;
     let lens = [1 << 10, 1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20];
-    let all = ["dense", "ssm", "two-sided", "fft", "cauchy", "step"].map(String::from);
+    let all = ["dense", "ssm", "two-sided", "fft", "cauchy", "step", "training"].map(String::from);
     for section in if asked.is_empty() { &all[..] } else { &asked } {
         match section.as_str() {
             "dense" => {
@@ -57,6 +58,11 @@ fn main() {
                     steps::step(&be, out, batch);
                     steps::stream(&be, out, batch);
                 }
+            }
+            "training" => {
+                training::training(devices[0].ordinal, out, (4, 64), (8, 1024));
+                training::training(devices[0].ordinal, out, (6, 128), (16, 1024));
+                training::training(devices[0].ordinal, out, (6, 512), (50, 1024));
             }
             // once:LEN
             other => sequences::once(&be, other.trim_start_matches("once:").parse().expect("a length")),

@@ -1,8 +1,18 @@
-// Operations on whole arrays: fill, y += α·x, transpose. dst and src have n elements.
+// Operations on whole arrays: fill, copy, y += α·x, transpose. dst and src have n elements.
 #include "common/base.cuh"
 
 KERNEL fill(float* dst, float value, i64 n) {
   for (i64 i = index(); i < n; i += stride()) dst[i] = value;
+}
+
+KERNEL copy(float* dst, const float* src, i64 n) {
+  const bool vec = aligned(dst) && aligned(src);
+  for (i64 q = index(); q * 4 < n; q += stride()) {
+    float a[4];
+    const i64 left = n - q * 4;
+    read4(a, src + q * 4, left, vec && left >= 4);
+    write4(dst + q * 4, a, left, vec && left >= 4);
+  }
 }
 
 KERNEL axpy(float* dst, float alpha, const float* src, i64 n) {

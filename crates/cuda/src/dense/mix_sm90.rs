@@ -242,7 +242,7 @@ impl Cuda {
     pub(super) fn aligned_copy(&self, op: &'static str, x: Span) -> Result<(Span, Option<DeviceBlock>)> {
         let (at, own) = self.aligned_place(op, x)?;
         if own.is_some() {
-            self.queue().copy(at, x)?;
+            self.copy_span(at, x)?;
         }
         Ok((at, own))
     }
@@ -320,10 +320,10 @@ impl HopperMix<'_> {
             ],
         )?;
         if own.is_some() {
-            be.queue().copy(y, to)?;
+            be.copy_span(y, to)?;
         }
         if kept_copy.is_some() && saved.is_some() {
-            be.queue().copy(span, kept)?;
+            be.copy_span(span, kept)?;
         }
         Ok(())
     }
@@ -353,8 +353,9 @@ impl HopperMix<'_> {
         let scale = first.scale;
 
         // Sums over the parts of the parameters' gradients: ds needs nothing of them. Beside the queue they would hold their memory for longer,
-        // of which 'highest' is to take little.
-        let beside = be.beside(if self.products == 1 { batch * outputs * len } else { 0 });
+        // of which 'highest' is to take little where it is much.
+        let beside =
+            be.beside(if self.products == 1 || be.spends_memory() { batch * outputs * len } else { 0 });
         let columns = self.columns();
         let sums = be.scratch(OP, batch * columns * rows)?;
         let [dw_128, dw_256] = self.kernels().dw;
@@ -485,7 +486,7 @@ impl HopperMix<'_> {
             )?;
         }
         if own.is_some() {
-            be.queue().copy(ds, to)?;
+            be.copy_span(ds, to)?;
         }
         Ok(())
     }

@@ -242,7 +242,7 @@ impl HopperProducts {
             )?;
         }
         if own.is_some() {
-            be.queue().copy(y, to)?;
+            be.copy_span(y, to)?;
         }
         Ok(())
     }
@@ -307,7 +307,7 @@ impl HopperProducts {
             }
         }
         match (dx, place) {
-            (Some(dx), Some((to, Some(_own)))) => be.queue().copy(dx, to),
+            (Some(dx), Some((to, Some(_own)))) => be.copy_span(dx, to),
             _ => Ok(()),
         }
     }

@@ -20,6 +20,7 @@ impl Queue {
         spans: impl Iterator<Item = Span>,
         call: impl FnOnce(sys::CUstream) -> std::result::Result<T, DriverError>,
     ) -> Result<T> {
+        self.enqueue_gathered(op)?;
         let Some(side) = &self.side else { return self.check(op, call(self.main_stream())) };
         if side.is_outstanding() {
             let mut groups = side.lock();
@@ -38,6 +39,7 @@ impl Queue {
         op: &'static str,
         call: impl FnOnce(sys::CUstream) -> Result<T>,
     ) -> Result<T> {
+        self.enqueue_gathered(op)?;
         self.join_beside(op, u64::MAX)?;
         let result = call(self.main_stream());
         if let Some(side) = &self.side {
@@ -55,9 +57,10 @@ impl Queue {
         call: impl FnOnce(sys::CUstream) -> std::result::Result<(), DriverError>,
     ) -> Result<()> {
         let Some(side) = &self.side else { return self.enqueue(op, spans, call) };
+        self.enqueue_gathered(op)?;
         // Held over the call: another thread that has the queue wait for the group waits for this launch too.
         let mut groups = side.lock();
-        if groups.recording {
+        if groups.recording || groups.gathering {
             drop(groups);
             return self.enqueue(op, spans, call);
         }
@@ -71,6 +74,9 @@ impl Queue {
         let Some(side) = self.side.as_ref().filter(|side| side.is_outstanding()) else {
             return Ok(());
         };
+        if self.join_gathered(number) {
+            return Ok(());
+        }
         self.bind(op)?;
         self.check(op, side.join(&mut side.lock(), self.main_stream(), number))
     }
@@ -93,6 +99,7 @@ impl Queue {
 
     /// Has all work enqueued on the queue itself while a graph is recorded, behind what was beside it before.
     pub(super) fn set_recording(&self, op: &'static str, recording: bool) -> Result<()> {
+        self.set_recording_apart(op, recording)?;
         let Some(side) = &self.side else { return Ok(()) };
         let mut groups = side.lock();
         if recording {

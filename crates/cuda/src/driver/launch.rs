@@ -2,6 +2,7 @@
 
 use super::{
     arguments::{Arg, args},
+    launch_graph::{KernelLaunch, MAX_ARGUMENTS},
     modules::Modules,
     queue::Queue,
 };
@@ -31,8 +32,14 @@ impl Modules {
         }
         queue.bind(kernel)?;
         let f = self.function(queue, module, kernel, shared as u32)?;
-        let mut pointers = [std::ptr::null_mut::<c_void>(); 40];
-        assert!(args.len() <= 40);
+        let (function, shared_bytes) = (f.handle, shared as u32);
+        let kept = KernelLaunch { kernel, function, grid, block, shared: shared_bytes, behind: [None; 2] };
+        if queue.keep(kept, args, beside) {
+            let count = self.launches.fetch_add(1, Ordering::Relaxed);
+            return self.launch_fault_after(queue, count);
+        }
+        let mut pointers = [std::ptr::null_mut::<c_void>(); MAX_ARGUMENTS];
+        assert!(args.len() <= MAX_ARGUMENTS);
         for (pointer, a) in pointers.iter_mut().zip(args) {
             *pointer = match a {
                 Arg::Word(word) => std::ptr::from_ref(word).cast_mut().cast(),
@@ -62,16 +69,7 @@ impl Modules {
         };
         let count = self.launches.fetch_add(1, Ordering::Relaxed);
         r?;
-        if self.fault == Some(count) {
-            let fault = Launch {
-                kernel: ("memory", "fault"),
-                grid: (1, 1, 1),
-                block: (1, 1),
-                shared: 0,
-                beside: false,
-            };
-            self.launch(queue, &fault, args![16usize])?;
-        }
+        self.launch_fault_after(queue, count)?;
         if self.wait_after_launch || begun.is_some() {
             // SAFETY: the stream is live.
             queue.check(kernel, unsafe { result::stream::synchronize(queue.main_stream()) })?;
@@ -82,5 +80,20 @@ impl Modules {
             *entry = (entry.0 + 1, entry.1 + begun.elapsed());
         }
         Ok(())
+    }
+
+    /// For tests: a kernel that faults, after the launch of this number.
+    fn launch_fault_after(&self, queue: &Queue, number: u64) -> Result<()> {
+        if self.fault != Some(number) {
+            return Ok(());
+        }
+        let kernel = ("memory", "fault");
+        let fault = Launch { kernel, grid: (1, 1, 1), block: (1, 1), shared: 0, beside: false };
+        self.launch(queue, &fault, args![16usize])
+    }
+
+    /// Whether launches may be kept, to be given to the driver together: not where each is waited for.
+    pub(crate) fn may_be_kept(&self) -> bool {
+        !self.wait_after_launch && self.times.is_none()
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{
     comm_watch::{CommWatch, WaitFailure},
+    gathered::Gathered,
     info::DeviceInfo,
     pinned::StagingMemory,
     side_stream::{Beside, SideStream},
@@ -36,6 +37,8 @@ pub(crate) struct Queue {
     stream: sys::CUstream,
     /// What `beside.rs` has; none where all work is to be in one order.
     pub(super) side: Option<SideStream>,
+    /// What `gathering.rs` has.
+    pub(super) gathered: Gathered,
     waits: AtomicU64,
     pins: AtomicU64,
     stages: StagingMemory,
@@ -96,6 +99,7 @@ impl Queue {
             ctx,
             stream,
             side,
+            gathered: Gathered::default(),
             waits: AtomicU64::new(0),
             pins: AtomicU64::new(0),
             stages: StagingMemory::default(),
@@ -190,6 +194,7 @@ impl Queue {
 
     /// Frees what [`Queue::alloc`] gave; waits for work that may use it.
     pub(crate) fn free(&self, span: Span) {
+        let _ = self.enqueue_gathered("free");
         if self.is_watched() {
             // The driver waits for the device without an end.
             let _ = self.synchronize();
@@ -228,6 +233,7 @@ impl Queue {
 
     pub(crate) fn synchronize(&self) -> Result<()> {
         self.bind("synchronize")?;
+        self.enqueue_gathered("synchronize")?;
         self.join_beside("synchronize", u64::MAX)?;
         self.count_wait();
         // SAFETY: the stream lives as long as `self`; the query changes nothing.

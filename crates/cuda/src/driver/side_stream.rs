@@ -51,6 +51,8 @@ pub(super) struct Groups {
     began_at: u64,
     /// Whether the queue records a graph: all work is the queue's own then.
     pub(super) recording: bool,
+    /// Whether the queue gathers its work (`gathering.rs`): the groups are of that then.
+    pub(super) gathering: bool,
     /// Events that may be recorded again.
     events: Vec<sys::CUevent>,
 }
@@ -60,6 +62,11 @@ impl Groups {
     pub(super) fn last_user(&self, span: Span) -> Option<u64> {
         let uses = |group: &&Group| group.spans.iter().any(|s| s.overlaps(span));
         self.waiting.iter().rev().find(uses).map(|group| group.number)
+    }
+
+    /// The number of the latest group, while the queue does not wait for it.
+    pub(super) fn latest_waiting(&self) -> Option<u64> {
+        self.waiting.back().map(|group| group.number)
     }
 
     /// Adds memory to what the latest group uses.
@@ -176,6 +183,21 @@ impl SideStream {
         groups.waiting.push_back(Group { number, spans: Vec::new(), done: None });
         self.outstanding.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Begins a group of gathered work, and gives its number.
+    pub(super) fn begin_gathered_group(&self, groups: &mut Groups) -> u64 {
+        groups.begun += 1;
+        groups.waiting.push_back(Group { number: groups.begun, spans: Vec::new(), done: None });
+        self.outstanding.store(true, Ordering::Release);
+        groups.begun
+    }
+
+    /// Notes that the queue waits for the groups of gathered work up to `number`.
+    pub(super) fn note_joined(&self, groups: &mut Groups, number: u64) {
+        groups.remove(number);
+        self.outstanding.store(!groups.waiting.is_empty(), Ordering::Release);
+        self.joined.fetch_max(number.min(groups.begun), Ordering::AcqRel);
     }
 
     /// An event behind all work of this stream.

@@ -116,6 +116,11 @@ impl Allocator {
         &self.queue
     }
 
+    /// Whether the work that is enqueued now is small, and there is no limit to its memory.
+    pub(crate) fn spends_memory(&self) -> bool {
+        self.limit == usize::MAX && self.queue.gathers()
+    }
+
     /// How often the driver was asked for device memory.
     pub(crate) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
@@ -189,6 +194,7 @@ impl Allocator {
             return Ok(own(span));
         }
         if self.frugal
+            && !self.spends_memory()
             && let Some(span) = self.used_beside(op, bytes, block_use)?
         {
             return Ok(own(span));

@@ -149,6 +149,10 @@ impl Memory for Cuda {
         self.replay_graph(graph, key, body)
     }
 
+    fn enqueue_together(&self, elements: usize, body: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        self.gather("enqueue_together", elements, body)
+    }
+
     fn fill(&self, dst: Mut<'_>, value: f32) -> Result<()> {
         if value.to_bits() == 0 {
             return self.zero(dst.span);
@@ -158,7 +162,7 @@ impl Memory for Cuda {
 
     fn copy(&self, dst: Mut<'_>, src: Ref<'_>) -> Result<()> {
         same_len("copy", "the source", dst.len(), src.len())?;
-        if src.len() == 0 { Ok(()) } else { self.queue().copy(dst.span, src.span) }
+        if src.len() == 0 { Ok(()) } else { self.copy_span(dst.span, src.span) }
     }
 
     fn axpy(&self, dst: Mut<'_>, alpha: f32, src: Ref<'_>) -> Result<()> {

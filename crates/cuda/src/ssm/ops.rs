@@ -182,8 +182,10 @@ impl SsmOps for Cuda {
             SsmPass::Forward => beside
                 .training_constants(&c, c.bidirectional_pass, plan.powers.take())
                 .map(|(once, powers)| Prepared::Forward(once, powers)),
-            // As large as an activation: with 'highest' the memory is needed for products.
-            SsmPass::Backward if self.precision() == Precision::Highest => return Ok(()),
+            // As large as an activation: with 'highest' the memory is needed for products, where it is much.
+            SsmPass::Backward if self.precision() == Precision::Highest && !self.spends_memory() => {
+                return Ok(());
+            }
             SsmPass::Backward => {
                 let powers = plan.powers.as_ref().filter(|p| p.key == Some(parameters));
                 beside.backward_constants(&c, powers, c.bidirectional_pass).map(Prepared::Backward)

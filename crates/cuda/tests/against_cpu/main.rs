@@ -5,6 +5,7 @@ mod beside;
 mod cauchy;
 mod conv;
 mod every;
+mod gathered;
 mod intervals;
 mod kernel;
 mod layer;

@@ -27,6 +27,13 @@ pub fn transfers(be: &Cuda) {
         assert_eq!(down(be, &db), vec![3.5; n]);
         be.copy(be.view_mut(&mut db, 0..n), be.view(&da, 0..n)).unwrap();
         assert_eq!(down(be, &db), a);
+        // By the kernel that stands for the driver's call.
+        db = be.alloc(n + 1).unwrap();
+        for (to, from) in [(1, 0), (0, 0)] {
+            let mut copy = || be.copy(be.view_mut(&mut db, to..n), be.view(&da, from..n - to + from));
+            be.enqueue_together(n, &mut copy).unwrap();
+            assert_eq!(down(be, &db)[to..n], a[..n - to]);
+        }
     }
     for (batch, rows, cols) in [(1, 1, 9), (3, 33, 70), (2, 128, 5)] {
         let x = noise(1, 3, batch * rows * cols);
