@@ -6,7 +6,9 @@ import { SequenceModel } from 's4-node'
 
 const median = (times) => times.toSorted((a, b) => a - b)[times.length >> 1]
 const memory = () => {
-  const { stdout } = spawnSync('nvidia-smi', ['--query-gpu=memory.used', '--format=csv,noheader'], { encoding: 'utf8' })
+  const { stdout } = spawnSync('nvidia-smi', ['--query-gpu=memory.used', '--format=csv,noheader'], {
+    encoding: 'utf8',
+  })
   return stdout?.trim() ?? 'unknown'
 }
 const random = (n) => Float32Array.from({ length: n }, () => Math.random() * 2 - 1)
@@ -16,15 +18,24 @@ const experiments = {
   sCIFAR: { features: 512, len: 1024, batch: 50, input: 3, output: 10, norm: 'layer' },
   'Path-X': { features: 256, len: 16384, batch: 16, input: 1, output: 2, norm: 'batch' },
   speech: { features: 128, len: 16000, batch: 16, input: 1, output: 35, norm: 'batch' },
-  ListOps: { features: 256, len: 2048, batch: 50, encoder: 'embedding', vocabulary: 20, output: 10, norm: 'batch' },
+  ListOps: {
+    features: 256,
+    len: 2048,
+    batch: 50,
+    encoder: 'embedding',
+    vocabulary: 20,
+    output: 10,
+    norm: 'batch',
+  },
+  small: { layers: 4, features: 64, len: 1024, batch: 8, input: 1, output: 10, norm: 'batch' },
 }
 
-/** Forward, backward, AdamW; bidirectional, GLU, six blocks. */
+/** Forward, backward, AdamW; bidirectional, GLU, six blocks, four in the small model. */
 async function train(precision) {
   for (const [name, { len, batch, ...options }] of Object.entries(experiments)) {
     const model = await SequenceModel.create({
-      ...options,
       layers: 6,
+      ...options,
       state: 64,
       bidirectional: true,
       dropout: 0.1,
@@ -38,7 +49,9 @@ async function train(precision) {
     const one = { input: { data, shape }, target: labels(batch, options.output) }
     const ms = (await trainingStep(model, one)).toFixed(2)
     const held = (model.counters().deviceMemory / 1e9).toFixed(2)
-    console.log(`${name} 6 × ${options.features}, ${batch} × ${len}, ${precision}: ${ms} ms a training step, ${held} GB held, ${memory()} in use`)
+    console.log(
+      `${name} ${options.layers ?? 6} × ${options.features}, ${batch} × ${len}, ${precision}: ${ms} ms a training step, ${held} GB held, ${memory()} in use`,
+    )
     model.dispose()
   }
 }
@@ -47,7 +60,7 @@ async function train(precision) {
 async function trainingStep(model, batch) {
   const times = []
   let last = performance.now()
-  for await (const event of model.train(Array(12).fill(batch), { lr: 1e-3, clip: 1 })) {
+  for await (const event of model.train(Array(24).fill(batch), { lr: 1e-3, clip: 1 })) {
     if (event.type !== 'step') continue
     times.push(performance.now() - last)
     last = performance.now()
@@ -79,7 +92,16 @@ async function intervals(precision) {
   const [batch, len] = [16, 16384]
   const regular = { input: { data: random(batch * len), shape: [batch, len, 1] }, target: labels(batch, 10) }
   const uneven = { ...regular, intervals: random(batch * len).map((x) => 0.5 + Math.abs(x)) }
-  const layers = { input: 1, output: 10, features: 128, layers: 6, state: 64, pooling: 'mean', loss: 'crossEntropy', precision }
+  const layers = {
+    input: 1,
+    output: 10,
+    features: 128,
+    layers: 6,
+    state: 64,
+    pooling: 'mean',
+    loss: 'crossEntropy',
+    precision,
+  }
   for (const [name, options] of Object.entries({ S4D: { mode: 's4d' }, S4: { mode: 's4' } })) {
     const steps = []
     const predictions = []
@@ -95,8 +117,11 @@ async function intervals(precision) {
       predictions.push(median(forward.slice(2)))
       model.dispose()
     }
-    const line = ([one, other]) => `regular ${one.toFixed(2)} ms, with intervals ${other.toFixed(2)} ms, ratio ${(other / one).toFixed(2)}`
-    console.log(`${name} 6 × 128, ${batch} × ${len}, ${precision}: a training step ${line(steps)}; a prediction ${line(predictions)}`)
+    const line = ([one, other]) =>
+      `regular ${one.toFixed(2)} ms, with intervals ${other.toFixed(2)} ms, ratio ${(other / one).toFixed(2)}`
+    console.log(
+      `${name} 6 × 128, ${batch} × ${len}, ${precision}: a training step ${line(steps)}; a prediction ${line(predictions)}`,
+    )
   }
 }
 
