@@ -1,4 +1,5 @@
 /** Many live streams of one model: each gives what a stream alone gives, whatever the others do. */
+import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
 import { SequenceModel, type LiveStream, type ModelStream, type SequenceModelOptions } from '../index.js'
@@ -373,6 +374,31 @@ for (const threads of [1, 2])
     t.is(streams.size, 400)
     model.dispose()
   })
+
+// By itself: the others keep the event loop busy.
+test.serial('a push that waits for one under way lets the event loop rest', async (t) => {
+  const model = await create({ device: 'cpu', threads: 1 })
+  const streams = model.streams({ slots: 128 })
+  const live = Array.from({ length: 128 }, () => streams.open())
+  const inputs = live.map((_, i) => frame(i < 64 ? 1 : 4000, i))
+  const later = frame(1, 7)
+  const round = () =>
+    Promise.all(
+      live.map(async (stream, i) => {
+        const first = stream.push(inputs[i]!)
+        // It comes while the call with the stream's first push is under way, and the tick has sent all there is.
+        if (i === 100) await sleep(20).then(() => stream.push(later))
+        await first
+      }),
+    )
+  await round()
+  const before = performance.eventLoopUtilization()
+  await round()
+  const { active, idle } = performance.eventLoopUtilization(before)
+  t.true(idle > active, `${active} ms active, ${idle} ms idle`)
+  t.is(live[100]!.position, 2 * 4001)
+  model.dispose()
+})
 
 test('a push waits its time, also after one that came during a tick and was computed with it', async (t) => {
   const tickMilliseconds = 300

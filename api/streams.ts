@@ -197,6 +197,11 @@ export class ModelStreams {
     this.#free.sort((a, b) => b - a)
   }
 
+  /** The streams of which a tick may take something: a call is under way of the others. */
+  #takeable(): LiveStream[] {
+    return [...this.#open].flatMap(([slot, stream]) => (this.#inTick.has(slot) ? [] : [stream]))
+  }
+
   /** Sees to it that a tick comes. */
   #wake(): void {
     if (this.#isTicking || this.#disposed) return
@@ -207,21 +212,24 @@ export class ModelStreams {
       this.#timer = undefined
       void this.#run(false)
     }
+    const since = this.#waitingSince()
+    // Where calls are under way of all streams that wait, their ends see to it.
+    if (since === Infinity) return
     // What came during a tick has waited from then on, not from the tick's end.
-    const left = tickMilliseconds === 0 ? 0 : tickMilliseconds - (performance.now() - this.#waitingSince())
+    const left = tickMilliseconds === 0 ? 0 : tickMilliseconds - (performance.now() - since)
     this.#timer = left <= 0 || this.#waitingSteps() >= tickSteps ? setImmediate(run) : setTimeout(run, left)
   }
 
   /** When the first of what waits has come. */
   #waitingSince(): number {
     let since = Infinity
-    for (const stream of this.#open.values()) since = Math.min(since, stream.waitingSince ?? Infinity)
+    for (const stream of this.#takeable()) since = Math.min(since, stream.waitingSince ?? Infinity)
     return since
   }
 
   #waitingSteps(): number {
     let steps = 0
-    for (const stream of this.#open.values()) steps += stream.waiting
+    for (const stream of this.#takeable()) steps += stream.waiting
     return steps
   }
 
@@ -240,7 +248,7 @@ export class ModelStreams {
     this.#tickEnd = this.#rounds(whole, steps)
     await this.#tickEnd
     this.#isTicking = false
-    if ([...this.#open.values()].some((stream) => !stream.isIdle)) this.#wake()
+    if (this.#takeable().some((stream) => !stream.isIdle)) this.#wake()
     return (await Promise.all(steps)).reduce((sum, count) => sum + count, 0)
   }
 
@@ -255,7 +263,7 @@ export class ModelStreams {
     const goesOn = ({ isRetrying, waitingSince = Infinity }: LiveStream) =>
       isRetrying || waitingSince <= begin
     for (;;) {
-      if ([...this.#open].some(([slot, stream]) => !this.#inTick.has(slot) && goesOn(stream))) {
+      if (this.#takeable().some(goesOn)) {
         // Whoever waits for outputs that are there goes on first.
         await new Promise((resolve) => setImmediate(resolve))
         await this.#round(goesOn, steps)
@@ -273,7 +281,7 @@ export class ModelStreams {
    */
   async #round(takes: (stream: LiveStream) => boolean, steps: Promise<number>[]): Promise<void> {
     const open = [...this.#open].toSorted(([a], [b]) => a - b)
-    const many = open.filter(([, stream]) => takes(stream)).length >= FEWEST_SEQUENCES
+    const many = this.#takeable().filter(takes).length >= FEWEST_SEQUENCES
     const stepsOfPush = many ? this.#setup.stepsOfPush : Infinity
     let at = 0
     while (at < open.length) {
@@ -327,10 +335,18 @@ export class ModelStreams {
     return steps
   }
 
-  /** A slot's part of the tick has ended: another stream may have it, if its own has ended meanwhile. */
+  /**
+   * A slot's part of the tick has ended: another stream may have it, if its own has ended meanwhile, and what has come to its stream meanwhile, or is
+   * tried again, has its tick.
+   */
   #endOf(slot: number): void {
     this.#inTick.delete(slot)
     if (this.#leaving.delete(slot)) this.#release(slot)
+    else if (this.#open.get(slot)?.isIdle === false) {
+      // It may have waited for longer than those that the timer is for.
+      this.#unschedule()
+      this.#wake()
+    }
   }
 
   /** Makes one call of a stream. */

@@ -138,8 +138,9 @@ pub trait Memory: Clone + Send + Sync + Sized + 'static {
     ) -> Result<()>;
 
     /// Enqueues the operations that `body` enqueues. A backend may wait with them until `body` ends, or until the host wants a
-    /// result, and give them to the device together. `elements`: numbers that the larger ones of them go through, by which it chooses.
-    /// They have the results that they have without this call; where the device refuses them, the error may be this call's.
+    /// result, and give them to the device together; those of other threads too. `elements`: how many numbers the larger ones of them
+    /// go through, by which the backend decides. They have the results that they have without this call; where the device refuses them the error is
+    /// this call's.
     fn enqueue_together(&self, elements: usize, body: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         let _ = elements;
         body()

@@ -101,7 +101,7 @@ impl Cuda {
     pub(crate) fn beside(&self, elements: usize) -> Cuda {
         let launches_beside = match self.inner.beside {
             Beside::Never => false,
-            // What is gathered waits without the host.
+            // Of gathered work a wait is an edge of the graph, and costs the host nothing.
             Beside::BySize => elements >= LARGE_ENOUGH || (elements > 0 && self.spends_memory()),
             Beside::Always => true,
         };

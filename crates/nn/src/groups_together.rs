@@ -22,7 +22,7 @@ use std::{
 
 /// What a thread needs for the pushes of any group, besides the parameters.
 pub(crate) struct GroupWorker<B: Backend> {
-    be: B,
+    pub be: B,
     /// A network of its own, for what a network keeps between two operations; its parameters are those of the model.
     net: Network<B>,
     plans: Vec<B::StepPlan>,
@@ -74,9 +74,9 @@ pub(crate) struct GroupPush<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> GroupPush<'a, B> {
-    /// Some slots' pushes into their group; `None` where they do not go together.
+    /// Some slots' pushes into their group, which `be` checks; `None` where they do not go together.
     pub fn new(
-        config: &ModelConfig,
+        (be, config): (&B, &ModelConfig),
         pushed: Pushed<'_, B::Scalar>,
         stream: &'a mut Stepper<B>,
         part: &[usize],
@@ -90,7 +90,7 @@ impl<'a, B: Backend> GroupPush<'a, B> {
         }
         stream.refuse_torn(OP)?;
         let mut rows = RowsTogether::gather(pushed, part)?;
-        stream.check_steps(OP, config, rows.arrays().0, &lens)?;
+        stream.check_steps(OP, (be, config), rows.arrays().0, &lens)?;
         Ok(Some(GroupPush { stream, part: part.to_vec(), lens, rows, done: false, panic: None }))
     }
 

@@ -6,7 +6,8 @@ use std::{
 };
 
 /// A queue of pushes with ascending numbers. A thread takes them as long as their numbers follow each other: what has a number between
-/// two of them is somebody else's, in whose turn nothing may be taken.
+/// two of them is somebody else's, in whose turn nothing may be taken. Those whose numbers follow each other are computed in any order, so what one of them
+/// changes must be no other's.
 #[derive(Debug)]
 pub struct PushQueue<P> {
     pushes: Mutex<Pushes<P>>,

@@ -26,7 +26,8 @@ pub type SlotResult<T> = std::result::Result<Result<SlotOutputs<T>>, Box<dyn Any
 /// The arguments of [`StreamSlots::push`].
 pub type SlotArguments<'a, T> = (&'a [SlotPush], Input<'a, T>, Option<&'a [T]>);
 
-/// A push into slots that waits for its turn.
+/// A push into slots that waits for its turn. None that is in a queue with it, without the turn of something else between them, has a slot in common with
+/// it.
 pub trait QueuedPush<T>: Send {
     /// Slots whose streams begin anew before it.
     fn reset(&self) -> &[usize];
@@ -48,10 +49,17 @@ impl<B: Backend> StreamSlots<B> {
     pub fn pushes_of_queue(&self) -> Option<[usize; 2]> {
         match self.be.handles_of_threads().len() {
             0 => None,
-            // A group is one thread's work. Where each has one at the most, all groups go together.
-            threads if (2..self.groups.len()).contains(&threads) => Some([GROUP, threads + 1]),
+            // A group is one thread's work.
+            threads if self.has_flow() => Some([GROUP, threads + 1]),
             threads => Some([threads * GROUP, 2]),
         }
+    }
+
+    /// Whether each thread takes groups of its own. Where it has one at the most all go together; a mean, maximum or sum over time so far needs one time
+    /// step after the other.
+    fn has_flow(&self) -> bool {
+        let carries_nothing = self.groups.first().is_some_and(|group| group.pool.carries_nothing());
+        (2..self.groups.len()).contains(&self.be.handles_of_threads().len()) && carries_nothing
     }
 
     /// Computes the pushes of a queue whose turn it is, until there are no more.
@@ -70,11 +78,16 @@ impl<B: Backend> StreamSlots<B> {
 
     /// The pushes of one group each, by as many threads as there are for them, if any, until one comes that is none of those.
     fn flow<P: QueuedPush<B::Scalar>>(&mut self, model: &mut Model<B>, queue: &PushQueue<P>) {
+        if !self.has_flow() {
+            return;
+        }
         let (be, workers) = self.together.workers(model);
         if workers.is_empty() {
             return;
         }
         let (config, store) = (&model.config, &model.store);
+        // Nothing within may share its work with other threads: who waits for another thread of the pool may be given a thread's whole part of
+        // this, which then waits for him.
         let groups = self.groups.iter_mut().map(Some).collect();
         let flow = Mutex::new(Flow { groups, positions: &mut self.positions });
         be.side_by_side(workers, |worker| {
@@ -106,7 +119,8 @@ fn push_one<B: Backend, P: QueuedPush<B::Scalar>>(
         let mut flow = lock(flow);
         let stream = flow.groups.get_mut(group)?;
         let batch = stream.as_ref()?.batch();
-        let are_slots = pushes.iter().all(|push| push.slot % GROUP < batch);
+        let slots = pushes.iter().map(|push| push.slot).chain(push.reset().iter().copied());
+        let are_slots = slots.map(|slot| slot % GROUP).all(|slot| slot < batch);
         // Where few of its slots push they are gathered with others.
         if intervals.is_some() || !are_slots || 2 * pushes.len() < batch {
             return None;
@@ -166,11 +180,11 @@ fn in_group<B: Backend>(
         return Ok(None);
     }
     for &slot in reset {
-        stream.reset_sequence(slot % GROUP)?;
+        stream.reset_sequence(&worker.be, slot % GROUP)?;
     }
     let pushed = Pushed { pushes, begins: &begins, x, intervals: None, input, output };
     let part: Vec<_> = (0..pushes.len()).collect();
-    let Some(mut job) = GroupPush::new(config, pushed, stream, &part)? else { return Ok(None) };
+    let Some(mut job) = GroupPush::new((&worker.be, config), pushed, stream, &part)? else { return Ok(None) };
     job.push(worker.through(config, store));
     if let Some(panic) = job.panic {
         std::panic::resume_unwind(panic);

@@ -13,6 +13,7 @@ use crate::{
     pass_options::PassContext,
     recurrent_states::RecurrentStates,
     s4::S4Steps,
+    slot_arrays::GROUP,
     stepper::{StepOptions, Stepper},
     steps_buffers::StepsBuffers,
 };
@@ -102,8 +103,8 @@ pub(crate) struct StepsThrough<'a, B: Backend> {
     /// The backend's plan for the time steps of each block.
     pub plans: &'a mut [B::StepPlan],
     pub buffers: &'a mut StepsBuffers<B>,
-    /// Where the next states go, of a thread that has a set of its own: it exchanges it for that of the stream, so that many streams need no
-    /// second one. None where the stream's own is used.
+    /// Where the next states of a whole group of slots go, of a thread that has a set of its own: it exchanges it for that of the group, so that many
+    /// groups need no second one. None where the stream's own is used.
     pub next: Option<&'a mut Option<RecurrentStates<B>>>,
 }
 
@@ -153,7 +154,7 @@ impl<B: Backend> StatesOfPush<'_, B> {
         device_output.ensure(be, m)?;
         self.journal.end();
         let next = match next {
-            Some(next) if next.as_ref().is_none_or(|next| next.batch == batch) => next,
+            Some(next) if batch == GROUP => next,
             _ => self.next,
         };
         let next = match next {

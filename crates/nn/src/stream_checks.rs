@@ -19,14 +19,14 @@ impl<B: Backend> Stepper<B> {
         x: Input<'_, B::Scalar>,
         len: usize,
     ) -> Result<()> {
-        self.check_push_of(op, &model.config, x, (self.batch, len))
+        self.check_push_of(op, (&self.be, &model.config), x, (self.batch, len))
     }
 
     /// [`Stepper::check_push`] of an input of these sizes, (batch, len).
     pub(crate) fn check_push_of(
         &self,
         op: &'static str,
-        config: &ModelConfig,
+        (be, config): (&B, &ModelConfig),
         x: Input<'_, B::Scalar>,
         (batch, len): (usize, usize),
     ) -> Result<()> {
@@ -34,25 +34,25 @@ impl<B: Backend> Stepper<B> {
             return Err(Error::value(op, "the model that the stream was made of", "another"));
         }
         if let Input::Values(x) = x
-            && !self.be.all_finite(x)
+            && !be.all_finite(x)
         {
             return Err(not_finite("finite numbers in input", "NaN or infinity"));
         }
         let call = CallOptions { rate: self.rate, ..Default::default() };
-        check_input(op, (&self.be, config), (x, batch, len), call)
+        check_input(op, (be, config), (x, batch, len), call)
     }
 
     /// Refuses time steps of wrong input, or for another model than the stream was made of.
     pub(crate) fn check_steps(
         &self,
         op: &'static str,
-        config: &ModelConfig,
+        (be, config): (&B, &ModelConfig),
         x: Input<'_, B::Scalar>,
         lens: &[usize],
     ) -> Result<()> {
         let steps = lens.iter().sum();
         match lens.len() == self.batch {
-            true => self.check_push_of(op, config, x, (steps, 1)),
+            true => self.check_push_of(op, (be, config), x, (steps, 1)),
             false => Err(Error::shape(op, format!("{} lengths", self.batch), lens.len())),
         }
     }

@@ -181,7 +181,9 @@ impl<B: Backend> StreamSlots<B> {
         let mut streams = self.groups.iter_mut().enumerate();
         for (group, part) in parts {
             let stream = streams.find(|(i, _)| *i == group).map(|(_, stream)| stream);
-            match stream.map(|stream| caught(|| GroupPush::new(&model.config, pushed, stream, &part))) {
+            match stream
+                .map(|stream| caught(|| GroupPush::new((&self.be, &model.config), pushed, stream, &part)))
+            {
                 Some(Ok(Some(job))) => jobs.push(job),
                 _ => rest.extend(part),
             }
@@ -227,7 +229,7 @@ impl<B: Backend> StreamSlots<B> {
         let done = RowsTogether::gather(pushed, part).and_then(|mut rows| {
             self.copy_to(&mut stream, &slots)?;
             let (x, output) = rows.arrays();
-            stream.check_steps(OP, &model.config, x, &lens)?;
+            stream.check_steps(OP, (&self.be, &model.config), x, &lens)?;
             stream.push_through(self.together.through(model), x, &lens, output)?;
             self.copy_from(&stream, &slots)?;
             Ok(rows)
@@ -373,7 +375,7 @@ impl<B: Backend> StreamSlots<B> {
     /// Sets a slot back to zero states and position 0.
     pub fn reset(&mut self, slot: usize) -> Result<()> {
         self.check_slot("LiveStream.reset", slot)?;
-        self.groups[slot / GROUP].reset_sequence(slot % GROUP)?;
+        self.groups[slot / GROUP].reset_sequence(&self.be, slot % GROUP)?;
         self.positions[slot] = 0;
         Ok(())
     }
@@ -443,10 +445,9 @@ impl<B: Backend> Stepper<B> {
     }
 
     /// A sequence begins anew.
-    pub(crate) fn reset_sequence(&mut self, sequence: usize) -> Result<()> {
+    pub(crate) fn reset_sequence(&mut self, be: &B, sequence: usize) -> Result<()> {
         self.journal.end();
-        let be = self.be.clone();
-        self.zero_sequences(&be, sequence..sequence + 1)
+        self.zero_sequences(be, sequence..sequence + 1)
     }
 
     /// Zeroes states and pools of the sequences of a range.

@@ -6,7 +6,7 @@ use crate::{
     objects::SlotResults,
 };
 use napi::{Env, JsDeferred};
-use s4_backend::{Error, Result};
+use s4_backend::{Code, Error, Result};
 use s4_nn::{Input, PushQueue, QueuedPush, SlotArguments, SlotPush, SlotResult};
 use std::{
     collections::HashMap,
@@ -24,13 +24,25 @@ pub(crate) struct NativePush {
     pub(crate) pushes: Vec<SlotPush>,
     pub(crate) x: Data,
     pub(crate) intervals: Option<Data>,
-    pub(crate) results: JsDeferred<SlotResults, MakeResults>,
+    /// Until it is settled.
+    pub(crate) results: Option<JsDeferred<SlotResults, MakeResults>>,
 }
 
 impl NativePush {
     /// Rejects the promise.
-    pub(crate) fn refuse(self, error: Error) {
-        self.results.reject(to_js(error));
+    pub(crate) fn refuse(mut self, error: Error) {
+        if let Some(results) = self.results.take() {
+            results.reject(to_js(error));
+        }
+    }
+}
+
+impl Drop for NativePush {
+    /// A promise is settled whatever becomes of the push.
+    fn drop(&mut self) {
+        if let Some(results) = self.results.take() {
+            results.reject(to_js(Error::new(Code::Internal, "s4-node", "the end of a push", "none")));
+        }
     }
 }
 
@@ -48,11 +60,13 @@ impl<T: Real> QueuedPush<T> for NativePush {
         Ok((&self.pushes, x, intervals.transpose()?))
     }
 
-    fn end(self, result: SlotResult<T>) {
+    fn end(mut self, result: SlotResult<T>) {
         match result.unwrap_or_else(|panic| Err(panic_error(panic))) {
             Ok(pushed) => {
-                let results = SlotResults::new(T::into_data(pushed.outputs), pushed.errors);
-                self.results.resolve(Box::new(move |_| Ok(results)));
+                let made = SlotResults::new(T::into_data(pushed.outputs), pushed.errors);
+                if let Some(results) = self.results.take() {
+                    results.resolve(Box::new(move |_| Ok(made)));
+                }
             }
             Err(error) => self.refuse(error),
         }

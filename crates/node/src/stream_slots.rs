@@ -2,7 +2,7 @@
 
 use crate::{
     buffer::{Bytes, Data, DataIn, copied_bytes},
-    error::{to_js, to_js_result},
+    error::{disposed_error, to_js, to_js_result},
     model::NativeModel,
     model_ops::BoxedModel,
     native_push::NativePush,
@@ -16,7 +16,7 @@ use napi::{
 use napi_derive::napi;
 use s4_backend::{Code, Error, Result};
 use s4_nn::SlotPush;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 /// The pushes as JavaScript gives them: slots, time steps of each, and whether each has intervals (1) or not (0).
 fn pushes_of(slots: &Uint32Array, lens: &Uint32Array, timed: &Uint8Array) -> Result<Vec<SlotPush>> {
@@ -38,7 +38,12 @@ impl NativeModel {
     /// Makes streams in `slots` slots, all from zero states.
     #[napi]
     pub fn slots_open(&self, slots: u32, rate: f64) -> napi::Result<OpenSlots> {
-        to_js_result(|| self.worker.call(move |m| m.slots_open(slots as usize, rate)))
+        to_js_result(|| {
+            let open = self.worker.call(move |m| m.slots_open(slots as usize, rate))?;
+            let mut queues = self.slot_queues.lock().unwrap_or_else(PoisonError::into_inner);
+            queues.insert(open.id, Arc::default());
+            Ok(open)
+        })
     }
     /// Zeroes the states of the slots `zero`, then pushes the next time steps of some slots, off the JavaScript thread: beside other pushes, where
     /// nothing else was asked of the handle in between.
@@ -59,16 +64,15 @@ impl NativeModel {
         let intervals = intervals.as_ref().map(Data::copy).transpose().map_err(to_js)?;
         let x = Data::copy(&x).map_err(to_js)?;
         let reset = zero.iter().map(|&slot| slot as usize).collect();
-        let (queue, queue_of_job) = {
-            let mut queues = self.slot_queues.lock().unwrap_or_else(PoisonError::into_inner);
-            let queue = queues.entry(id).or_default();
-            (queue.clone(), queue.clone())
-        };
+        let queues = self.slot_queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let queue = queues.get(&id).cloned().ok_or_else(|| to_js(disposed_error()))?;
+        drop(queues);
+        let queue_of_job = queue.clone();
         self.worker.shared_job(
             env,
             |number| {
                 let (results, promise) = env.create_deferred()?;
-                queue.add(number, NativePush { reset, pushes, x, intervals, results });
+                queue.add(number, NativePush { reset, pushes, x, intervals, results: Some(results) });
                 Ok(promise)
             },
             move |number, slot, has_ended| {

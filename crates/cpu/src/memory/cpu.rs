@@ -12,7 +12,11 @@ use crate::{
 use num_complex::Complex;
 use rayon::prelude::*;
 use s4_backend::{Code, Dtype, Error, Memory, Result, Scalar, checks::same_len, host_memory};
-use std::{marker::PhantomData, ops::Range, sync::Arc};
+use std::{
+    marker::PhantomData,
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 /// The CPU with its own thread pool. Cheap to clone.
 #[derive(Clone)]
@@ -159,7 +163,14 @@ impl<T: Scalar> Memory for Cpu<T> {
     }
 
     fn side_by_side<I: Send>(&self, items: &mut [I], work: impl Fn(&mut I) + Send + Sync) {
-        self.install(|| items.par_iter_mut().with_max_len(1).for_each(work));
+        // One job for each thread, which no thread takes while it waits within another.
+        let next = Mutex::new(items.iter_mut());
+        let take = || next.lock().unwrap_or_else(PoisonError::into_inner).next();
+        self.inner.pool.broadcast(|_| {
+            while let Some(item) = take() {
+                work(item);
+            }
+        });
     }
 
     fn len(&self, buf: &Vec<T>) -> usize {

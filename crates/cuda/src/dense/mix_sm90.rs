@@ -353,7 +353,7 @@ impl HopperMix<'_> {
         let scale = first.scale;
 
         // Sums over the parts of the parameters' gradients: ds needs nothing of them. Beside the queue they would hold their memory for longer,
-        // of which 'highest' is to take little where it is much.
+        // of which 'highest' is to take little unless the work is gathered and so small.
         let beside =
             be.beside(if self.products == 1 || be.spends_memory() { batch * outputs * len } else { 0 });
         let columns = self.columns();

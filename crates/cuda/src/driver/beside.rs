@@ -20,11 +20,14 @@ impl Queue {
         spans: impl Iterator<Item = Span>,
         call: impl FnOnce(sys::CUstream) -> std::result::Result<T, DriverError>,
     ) -> Result<T> {
-        self.enqueue_gathered(op)?;
+        self.enqueue_gathered(op);
         let Some(side) = &self.side else { return self.check(op, call(self.main_stream())) };
         if side.is_outstanding() {
             let mut groups = side.lock();
-            if let Some(number) = spans.filter_map(|span| groups.last_user(span)).max() {
+            // Groups of gathered work are behind the queue's own once they are enqueued, and those that are not yet come later than this.
+            if !groups.gathering
+                && let Some(number) = spans.filter_map(|span| groups.last_user(span)).max()
+            {
                 self.check(op, side.join(&mut groups, self.main_stream(), number))?;
             }
         }
@@ -39,7 +42,7 @@ impl Queue {
         op: &'static str,
         call: impl FnOnce(sys::CUstream) -> Result<T>,
     ) -> Result<T> {
-        self.enqueue_gathered(op)?;
+        self.enqueue_gathered(op);
         self.join_beside(op, u64::MAX)?;
         let result = call(self.main_stream());
         if let Some(side) = &self.side {
@@ -57,7 +60,7 @@ impl Queue {
         call: impl FnOnce(sys::CUstream) -> std::result::Result<(), DriverError>,
     ) -> Result<()> {
         let Some(side) = &self.side else { return self.enqueue(op, spans, call) };
-        self.enqueue_gathered(op)?;
+        self.enqueue_gathered(op);
         // Held over the call: another thread that has the queue wait for the group waits for this launch too.
         let mut groups = side.lock();
         if groups.recording || groups.gathering {
@@ -99,7 +102,7 @@ impl Queue {
 
     /// Has all work enqueued on the queue itself while a graph is recorded, behind what was beside it before.
     pub(super) fn set_recording(&self, op: &'static str, recording: bool) -> Result<()> {
-        self.set_recording_apart(op, recording)?;
+        self.set_recording_apart(op, recording);
         let Some(side) = &self.side else { return Ok(()) };
         let mut groups = side.lock();
         if recording {

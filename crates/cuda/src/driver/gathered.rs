@@ -6,9 +6,13 @@ use super::{
     side_stream::{Groups, SideStream},
 };
 use cudarc::driver::sys;
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use s4_backend::Error;
+use std::{
+    collections::VecDeque,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// When the work of a training step is gathered.
@@ -37,6 +41,8 @@ impl Gather {
 const LEAST_LAUNCHES: usize = 16;
 /// Graphs that are kept.
 const MAX_GRAPHS: usize = 4;
+/// So many that were enqueued last are known when they come again.
+const MAX_SEEN: usize = 8;
 
 /// What a queue gathers, and the graphs it has made.
 #[derive(Default)]
@@ -54,6 +60,8 @@ pub(super) struct State {
     pub(super) recording: bool,
     /// Whether the driver has refused a graph: there are no more then.
     refused: bool,
+    /// The first error of what was enqueued: nothing more is kept then.
+    pub(super) failed: Option<Error>,
     pub(super) launches: Launches,
     /// The last launch of the queue itself, and the last one beside it.
     last: Option<u32>,
@@ -66,8 +74,8 @@ pub(super) struct State {
     group_ended: bool,
     /// The one used last is the first.
     pub(super) graphs: Vec<LaunchGraph>,
-    /// Of the last two that were enqueued, the last one first: the hashes of their shapes and of their kernels.
-    last_two: [Option<(u64, u64)>; 2],
+    /// Of those that were enqueued last, the last one first: the hashes of their shapes and of their kernels.
+    seen: VecDeque<(u64, u64)>,
 }
 
 impl State {
@@ -80,6 +88,9 @@ impl State {
         args: &[Arg],
         beside: bool,
     ) {
+        if self.failed.is_some() {
+            return;
+        }
         let number = Some(self.launches.len() as u32);
         let spans = args.iter().filter_map(Arg::memory);
         match side {
@@ -136,15 +147,16 @@ impl State {
         }
         let launches = &mut self.launches;
         let hashes = launches.hashes();
-        let seen = self.last_two.iter().flatten();
-        let (shapes_seen, kernels_seen) =
-            seen.fold((false, false), |(s, k), last| (s || last.0 == hashes.0, k || last.1 == hashes.1));
-        self.last_two = [Some(hashes), self.last_two[0]];
-        // Shapes that come again have a graph of their own, in which little is to be written. For others, those of a new length, say, to write
-        // all of a graph costs less than to make one.
+        let shapes_seen = self.seen.iter().any(|seen| seen.0 == hashes.0);
+        let kernels_seen = self.seen.iter().any(|seen| seen.1 == hashes.1);
+        self.seen.push_front(hashes);
+        self.seen.truncate(MAX_SEEN);
+        // Shapes that come again have a graph of their own, in which little is to be written, while there is room for one. For others, those of a
+        // new length, say, to write all of a graph costs less than to make one: the one that was used least lately.
         let of_shapes = self.graphs.iter().position(|graph| graph.has_shapes_of(launches));
-        let of_kernels = || self.graphs.iter().position(|graph| graph.has_kernels_of(launches));
-        let at = if shapes_seen { of_shapes } else { of_shapes.or_else(of_kernels) };
+        let of_kernels = || self.graphs.iter().rposition(|graph| graph.has_kernels_of(launches));
+        let gets_own = shapes_seen && self.graphs.len() < MAX_GRAPHS;
+        let at = if gets_own { of_shapes } else { of_shapes.or_else(of_kernels) };
         let used = match at.map(|at| self.graphs.remove(at)) {
             None if !kernels_seen => return false,
             None => LaunchGraph::of(launches, stream),
@@ -156,8 +168,12 @@ impl State {
                 }
             },
         };
-        self.refused = used.is_err();
-        let Ok(graph) = used else { return false };
+        let Ok(graph) = used else {
+            // They may be what the memory is missing for.
+            self.refused = true;
+            self.graphs.drain(..).for_each(|mut graph| graph.free());
+            return false;
+        };
         self.graphs.insert(0, graph);
         self.graphs.drain(MAX_GRAPHS.min(self.graphs.len())..).for_each(|mut graph| graph.free());
         true

@@ -194,7 +194,7 @@ impl Queue {
 
     /// Frees what [`Queue::alloc`] gave; waits for work that may use it.
     pub(crate) fn free(&self, span: Span) {
-        let _ = self.enqueue_gathered("free");
+        self.enqueue_gathered("free");
         if self.is_watched() {
             // The driver waits for the device without an end.
             let _ = self.synchronize();
@@ -233,7 +233,7 @@ impl Queue {
 
     pub(crate) fn synchronize(&self) -> Result<()> {
         self.bind("synchronize")?;
-        self.enqueue_gathered("synchronize")?;
+        self.enqueue_gathered("synchronize");
         self.join_beside("synchronize", u64::MAX)?;
         self.count_wait();
         // SAFETY: the stream lives as long as `self`; the query changes nothing.

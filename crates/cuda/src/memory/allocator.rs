@@ -13,7 +13,7 @@ pub(crate) struct Allocator {
     pool: Mutex<Pool>,
     /// Most bytes to take of the device.
     limit: usize,
-    /// Whether to wait for work beside the queue, and use its memory, before the driver is asked for more.
+    /// Whether to wait for work beside the queue, and use its memory, before the driver is asked for more; not for gathered work.
     frugal: bool,
     /// How often the driver was asked for memory.
     requests: AtomicU64,

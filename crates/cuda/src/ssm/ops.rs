@@ -168,13 +168,13 @@ impl SsmOps for Cuda {
 
     fn ssm_prepare(&self, args: SsmPrepare<'_, Self>, plan: &mut SsmPlan) -> Result<()> {
         args.check(self, &plan.spec)?;
+        plan.prepared = None;
         let call = &args.call;
         let beside = self.beside(call.batch * call.spec.heads * call.len);
         let by_chunks = call.options.intervals.is_none() && self.chosen_algorithm(call) == Algorithm::Chunk;
         if !beside.launches_beside() || !by_chunks {
             return Ok(());
         }
-        plan.prepared = None;
         let c = self.chunk_call("ssm_prepare", call, args.params)?;
         let parameters = (call.version, call.options.rate.to_bits());
         let key = PreparedKey::of(&c, parameters, c.bidirectional_pass);
@@ -182,7 +182,7 @@ impl SsmOps for Cuda {
             SsmPass::Forward => beside
                 .training_constants(&c, c.bidirectional_pass, plan.powers.take())
                 .map(|(once, powers)| Prepared::Forward(once, powers)),
-            // As large as an activation: with 'highest' the memory is needed for products, where it is much.
+            // As large as an activation: with 'highest' the memory is needed for products, unless the work is gathered and so small.
             SsmPass::Backward if self.precision() == Precision::Highest && !self.spends_memory() => {
                 return Ok(());
             }
