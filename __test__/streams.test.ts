@@ -380,14 +380,14 @@ test.serial('a push that waits for one under way lets the event loop rest', asyn
   const model = await create({ device: 'cpu', threads: 1 })
   const streams = model.streams({ slots: 128 })
   const live = Array.from({ length: 128 }, () => streams.open())
-  const inputs = live.map((_, i) => frame(i < 64 ? 1 : 4000, i))
+  const inputs = live.map((_, i) => frame(i < 64 ? 1 : 20_000, i))
   const later = frame(1, 7)
   const round = () =>
     Promise.all(
       live.map(async (stream, i) => {
         const first = stream.push(inputs[i]!)
         // It comes while the call with the stream's first push is under way, and the tick has sent all there is.
-        if (i === 100) await sleep(20).then(() => stream.push(later))
+        if (i === 100) await sleep(5).then(() => stream.push(later))
         await first
       }),
     )
@@ -396,7 +396,7 @@ test.serial('a push that waits for one under way lets the event loop rest', asyn
   await round()
   const { active, idle } = performance.eventLoopUtilization(before)
   t.true(idle > active, `${active} ms active, ${idle} ms idle`)
-  t.is(live[100]!.position, 2 * 4001)
+  t.is(live[100]!.position, 2 * 20_001)
   model.dispose()
 })
 
