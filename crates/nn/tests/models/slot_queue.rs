@@ -162,23 +162,23 @@ fn each_push_of_a_queue_gives_what_its_streams_give_alone() {
 fn threads_with_long_inputs_do_not_wait_for_each_other() {
     let (done, ended) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        let json = r#"{"input": 64, "output": 1, "features": 4, "layers": 1, "state": 4, "loss": "mse"}"#;
-        let be = Cpu::<f32>::new(4).unwrap();
+        let json = r#"{"input": 256, "output": 1, "features": 4, "layers": 1, "state": 4, "loss": "mse"}"#;
+        let be = Cpu::<f32>::new(8).unwrap();
         let mut m = Model::new(be, ModelConfig::from_json(json).unwrap()).unwrap();
-        let mut slots = m.stream_slots(512, 1.0).unwrap();
+        let mut slots = m.stream_slots(1024, 1.0).unwrap();
         let (queue, results) = (PushQueue::default(), Ended::default());
-        for tick in 0..150 {
-            for number in 8 * tick..8 * tick + 8 {
-                let g = number as usize % 8;
+        for tick in 0..300 {
+            for number in 16 * tick..16 * tick + 16 {
+                let g = number as usize % 16;
                 let pushes = (64 * g..64 * (g + 1)).map(|slot| of(slot, 8)).collect();
-                let (x, ended) = (vec![0.5; 64 * 8 * 64], results.clone());
+                let (x, ended) = (vec![0.5; 64 * 8 * 256], results.clone());
                 queue.add(number, Queued { number, reset: vec![], pushes, x, intervals: None, ended });
             }
-            assert!(queue.begin(8 * tick));
+            assert!(queue.begin(16 * tick));
             slots.push_queue(&mut m, &queue);
         }
-        assert_eq!(results.lock().unwrap().len(), 8 * 150);
-        assert_eq!(slots.position(511).unwrap(), 8 * 150);
+        assert_eq!(results.lock().unwrap().len(), 16 * 300);
+        assert_eq!(slots.position(1023).unwrap(), 8 * 300);
         done.send(()).unwrap();
     });
     ended.recv_timeout(std::time::Duration::from_secs(120)).expect("an end");
