@@ -44,6 +44,7 @@ mod model;
 mod model_ops;
 #[cfg(not(test))]
 mod native_push;
+#[cfg(not(test))]
 mod objects;
 #[cfg(not(test))]
 mod official;
