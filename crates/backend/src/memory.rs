@@ -140,7 +140,7 @@ pub trait Memory: Clone + Send + Sync + Sized + 'static {
     /// Enqueues the operations that `body` enqueues. A backend may wait with them until `body` ends, or until the host wants a
     /// result, and give them to the device together; those of other threads too. `elements`: how many numbers the larger ones of them
     /// go through, by which the backend decides. They have the results that they have without this call; where the device refuses them the error is
-    /// this call's.
+    /// this call's, and buffers that `body` has allocated hold anything.
     fn enqueue_together(&self, elements: usize, body: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         let _ = elements;
         body()

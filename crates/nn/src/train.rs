@@ -206,7 +206,12 @@ impl<B: Backend> Trainer<B> {
             Some(_) => usize::MAX,
             None => batch.batch * batch.len * model.config.features(),
         };
-        be.enqueue_together(elements, &mut || self.enqueue_gradients(model, batch, &checked_target, so_far))?;
+        let gradients = &mut || self.enqueue_gradients(model, batch, &checked_target, so_far);
+        if let Err(error) = be.enqueue_together(elements, gradients) {
+            // They may have been made by what failed, and then hold anything.
+            self.zeros = None;
+            return Err(error);
+        }
         let (so_far, counts) = (so_far.unwrap_or_default(), checked_target.has_loss);
         self.under_way = Some(PendingUpdate {
             // Both are known when the update is enqueued: its number, and its learning rate.

@@ -30,16 +30,14 @@ impl Memory for Cuda {
     fn alloc(&self, len: usize) -> Result<Buf> {
         let block = self.buffer("alloc", 4 * len)?;
         block.count_change();
-        // At once, also while work is gathered: whoever keeps the buffer keeps zeros, whatever comes of that work.
-        self.queue().zero(block.span())?;
+        self.zero(block.span())?;
         Ok(Buf { block, len })
     }
 
     fn alloc_ints(&self, len: usize) -> Result<Ints> {
         let block = self.buffer("alloc_ints", 4 * len)?;
         block.count_change();
-        // At once, also while work is gathered: whoever keeps the buffer keeps zeros, whatever comes of that work.
-        self.queue().zero(block.span())?;
+        self.zero(block.span())?;
         Ok(Ints { block, len })
     }
 
