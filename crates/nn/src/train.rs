@@ -202,16 +202,13 @@ impl<B: Backend> Trainer<B> {
         model.upload_input(batch.input, batch.batch, batch.len, &batch.call)?;
         self.loss_buffers.upload(&be, &checked_target, batch.target)?;
         // Ranks wait for each other within a batch.
-        let elements = match self.peers {
-            Some(_) => usize::MAX,
-            None => batch.batch * batch.len * model.config.features(),
-        };
+        let features = batch.batch * batch.len * model.config.features();
+        let elements = if self.peers.is_some() { usize::MAX } else { features };
         let gradients = &mut || self.enqueue_gradients(model, batch, &checked_target, so_far);
-        if let Err(error) = be.enqueue_together(elements, gradients) {
-            // They may have been made by what failed, and then hold anything.
-            self.zeros = None;
-            return Err(error);
-        }
+        let enqueued = be.enqueue_together(elements, gradients);
+        // Where that failed they may have been made by it, and then hold anything.
+        self.zeros = self.zeros.take().filter(|_| enqueued.is_ok());
+        enqueued?;
         let (so_far, counts) = (so_far.unwrap_or_default(), checked_target.has_loss);
         self.under_way = Some(PendingUpdate {
             // Both are known when the update is enqueued: its number, and its learning rate.
@@ -311,10 +308,7 @@ impl<B: Backend> Trainer<B> {
             };
             model.net.backward(&pass, arrays)?;
         }
-        match &mut self.carried_states {
-            Some(carried_states) => carried_states.advance(&be),
-            None => Ok(()),
-        }
+        self.carried_states.as_mut().map_or(Ok(()), |states| states.advance(&be))
     }
 
     /// Multiplies gradients and loss of the batches so far by `factor`: with another batch they are a smaller part of the
