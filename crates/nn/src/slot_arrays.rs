@@ -1,7 +1,7 @@
 //! The arrays of pushes into slots, as those of one batch.
 
 use crate::{batch::Input, check};
-use s4_backend::{Result, Scalar, host_memory};
+use s4_backend::{Error, Result, Scalar, host_memory};
 
 /// Slots of a group: enough for the matrix products of a time step to read each weight once for many sequences, few enough
 /// for all of a group to push together often.
@@ -32,6 +32,20 @@ pub(crate) struct Pushed<'a, T> {
     pub input: usize,
     /// Outputs of a time step.
     pub output: usize,
+}
+
+/// The time step with which each push begins, and how many there are. `ERR_S4_VALUE` where a push has none, or they are too many to be counted.
+pub(crate) fn begins_of(pushes: &[SlotPush]) -> Result<(Vec<usize>, usize)> {
+    let mut begins = host_memory::reserved(OP, "the pushes", 0, pushes.len())?;
+    let mut steps = 0usize;
+    for push in pushes {
+        begins.push(steps);
+        steps = steps
+            .checked_add(push.len)
+            .filter(|_| push.len > 0)
+            .ok_or_else(|| Error::value(OP, "one time step or more", push.len))?;
+    }
+    Ok((begins, steps))
 }
 
 /// The slots of a part's pushes.

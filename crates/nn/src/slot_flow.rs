@@ -9,11 +9,11 @@ use crate::{
     model::Model,
     param::ParamStore,
     push_queue::PushQueue,
-    slot_arrays::{GROUP, OP, Pushed, SlotPush},
+    slot_arrays::{GROUP, OP, Pushed, SlotPush, begins_of},
     stepper::Stepper,
     stream_slots::{SlotOutputs, StreamSlots},
 };
-use s4_backend::{Backend, Result, host_memory};
+use s4_backend::{Backend, Result};
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -165,18 +165,13 @@ fn in_group<B: Backend>(
     (reset, pushes, x): (&[usize], &[SlotPush], Input<'_, B::Scalar>),
 ) -> Result<Option<Vec<B::Scalar>>> {
     let [input, output] = [config.input, config.decoder_outputs()];
-    let mut begins = host_memory::reserved(OP, "the pushes", 0, pushes.len())?;
-    let mut steps = 0usize;
-    for push in pushes {
-        begins.push(steps);
-        steps = check::elements(OP, "input", &[steps.saturating_add(push.len), 1])?;
-    }
+    let (begins, steps) = begins_of(pushes)?;
     let has_its_shape = match x {
         Input::Values(x) => check::elements(OP, "input", &[steps, input])? == x.len(),
         Input::Tokens(x) => steps == x.len(),
     };
     let are_in_order = pushes.is_sorted_by(|a, b| a.slot < b.slot);
-    if !has_its_shape || !are_in_order || pushes.iter().any(|push| push.len == 0 || push.has_intervals) {
+    if !has_its_shape || !are_in_order || pushes.iter().any(|push| push.has_intervals) {
         return Ok(None);
     }
     for &slot in reset {

@@ -12,7 +12,7 @@ use crate::{
     check,
     groups_together::{GroupPush, GroupsTogether, caught},
     model::Model,
-    slot_arrays::{GROUP, OP, Pushed, RowArrays, RowsTogether, SlotPush, slots_of},
+    slot_arrays::{GROUP, OP, Pushed, RowArrays, RowsTogether, SlotPush, begins_of, slots_of},
     stepper::{StepOptions, Stepper},
 };
 use num_traits::Zero;
@@ -96,16 +96,8 @@ impl<B: Backend> StreamSlots<B> {
             return Ok(SlotOutputs { outputs: Vec::new(), errors: Vec::new() });
         }
         let (input, width) = (model.config.input, model.config.decoder_outputs());
-        let mut begins = host_memory::reserved(OP, "the pushes", 0, pushes.len())?;
-        let mut steps = 0usize;
-        for push in pushes {
-            self.check_slot(OP, push.slot)?;
-            begins.push(steps);
-            steps = steps
-                .checked_add(push.len)
-                .filter(|_| push.len > 0)
-                .ok_or_else(|| Error::value(OP, "one time step or more", push.len))?;
-        }
+        pushes.iter().try_for_each(|push| self.check_slot(OP, push.slot))?;
+        let (begins, steps) = begins_of(pushes)?;
         match x {
             Input::Values(x) => check::shaped(OP, "input", x, &[steps, input])?,
             Input::Tokens(x) => check::shaped(OP, "tokens", x, &[steps])?,

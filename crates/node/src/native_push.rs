@@ -31,6 +31,10 @@ pub(crate) struct NativePush {
 impl NativePush {
     /// Rejects the promise.
     pub(crate) fn refuse(mut self, error: Error) {
+        self.reject(error);
+    }
+
+    fn reject(&mut self, error: Error) {
         if let Some(results) = self.results.take() {
             results.reject(to_js(error));
         }
@@ -40,9 +44,7 @@ impl NativePush {
 impl Drop for NativePush {
     /// A promise is settled whatever becomes of the push.
     fn drop(&mut self) {
-        if let Some(results) = self.results.take() {
-            results.reject(to_js(Error::new(Code::Internal, "s4-node", "the end of a push", "none")));
-        }
+        self.reject(Error::new(Code::Internal, "s4-node", "the end of a push", "none"));
     }
 }
 

@@ -55,8 +55,7 @@ fn train(be: &Cuda, config: &str, reads: bool) -> Vec<Vec<f32>> {
     let config = ModelConfig::from_json(config).unwrap();
     let per_step = config.pooling.is_none();
     let mut model = Model::new(be.clone(), config).unwrap();
-    let mut trainer =
-        Trainer::new(&model, TrainConfig { ..TrainConfig::from_json("train", OPTIONS).unwrap() }).unwrap();
+    let mut trainer = Trainer::new(&model, TrainConfig::from_json("train", OPTIONS).unwrap()).unwrap();
     let mut results = Vec::new();
     for update in 0..16usize {
         if update == 8 {
