@@ -2,8 +2,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { SequenceModel } from 's4-node'
 const [count, seconds] = [Number(process.argv[2] ?? 200), Number(process.argv[3] ?? 2)]
-const model = await SequenceModel.create({ input: 1, output: 1, features: 32, loss: 'mse' })
-const streams = model.streams({ slots: count })
+const streams = (await SequenceModel.create({ input: 1, output: 1, features: 32, loss: 'mse' })).streams({
+  slots: count,
+})
 const delays = []
 async function sensor(stream, frames) {
   for (; frames > 0; frames--) {
