@@ -2,9 +2,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { SequenceModel } from 's4-node'
 const [count, seconds] = [Number(process.argv[2] ?? 200), Number(process.argv[3] ?? 2)]
-const streams = (await SequenceModel.create({ input: 1, output: 1, features: 32, loss: 'mse' })).streams({
-  slots: count,
-})
+const model = await SequenceModel.create({ input: 1, output: 1, features: 32, loss: 'mse' })
+const streams = model.streams({ slots: count })
 const delays = []
 async function sensor(stream, frames) {
   for (; frames > 0; frames--) {
@@ -14,5 +13,6 @@ async function sensor(stream, frames) {
   }
 }
 await Promise.all(Array.from({ length: count }, () => sensor(streams.open(), seconds * 10)))
-const late = delays.toSorted((a, b) => a - b)[Math.floor(0.99 * delays.length)].toFixed(0)
-console.log(`${count} streams, ${delays.length} frames of ten samples: 99 % answered within ${late} ms`)
+console.log(
+  `${count} streams, ${delays.length} frames of ten samples: 99 % answered within ${delays.toSorted((a, b) => a - b)[Math.floor(0.99 * delays.length)].toFixed(0)} ms`,
+)
