@@ -69,7 +69,9 @@ pub use pooling::*;
 pub use sample::{PROGRESS, RESULTS, SampleTokens, Sampling};
 pub use scalar::{Dtype, Scalar, all_finite};
 pub use spec::{Discretization, Mode, SsmSpec, Transform};
-pub use ssm::{SsmBackward, SsmCall, SsmForward, SsmOps, SsmPass, SsmPrepare, check_intervals_layer};
+pub use ssm::{
+    SsmBackward, SsmCall, SsmForward, SsmInputNorm, SsmOps, SsmPass, SsmPrepare, check_intervals_layer,
+};
 pub use step::{SsmStep, SsmSteps, StepOps, check_layer, steps_one_by_one};
 
 /// A device that implements every family of operations.

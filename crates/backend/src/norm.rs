@@ -52,8 +52,8 @@ pub struct LayerNormBackward<'a, B: Memory> {
 /// a sequence's length do not count, and y is 0 there.
 #[allow(missing_docs)]
 pub struct BatchNormForward<'a, B: Memory> {
-    /// (batch, heads, len)
-    pub y: B::Mut<'a>,
+    /// (batch, heads, len); `None` where the statistics alone are wanted.
+    pub y: Option<B::Mut<'a>>,
     /// (2, heads): the mean and rstd that were used.
     pub stats: B::Mut<'a>,
     /// (2, heads): running mean and unbiased variance. Training moves them towards those of the batch by the share
@@ -132,7 +132,7 @@ impl<B: Memory> BatchNormForward<'_, B> {
     /// Refuses views whose numbers of elements do not fit the sizes of the call: `ERR_S4_SHAPE`.
     pub fn check(&self, backend: &B) -> Result<()> {
         let (s, v) = (&self.shape, ViewChecks { backend, op: "batch_norm_forward" });
-        v.output("y", &self.y, s.elements())?;
+        v.optional_output("y", self.y.as_ref(), s.elements())?;
         v.output("statistics", &self.stats, 2 * s.heads)?;
         v.output("running statistics", &self.running, 2 * s.heads)?;
         v.input("x", self.x, s.elements())?;

@@ -141,6 +141,35 @@ impl<B: Memory> SsmForward<'_, B> {
     }
 }
 
+/// A batch norm of an SSM's input, γ(u − μ)·rstd + β in each head, 0 beyond lengths.
+pub struct SsmInputNorm<'a, B: Memory> {
+    /// (2, H): mean and rstd.
+    pub stats: B::Ref<'a>,
+    /// (H)
+    pub gamma: B::Ref<'a>,
+    /// (H)
+    pub beta: B::Ref<'a>,
+}
+
+impl<'a, B: Memory> SsmInputNorm<'a, B> {
+    /// The same views for a shorter time.
+    pub fn shorten<'b>(&self, backend: &B) -> SsmInputNorm<'b, B>
+    where
+        'a: 'b,
+    {
+        let [stats, gamma, beta] = [self.stats, self.gamma, self.beta].map(|view| backend.shorten(view));
+        SsmInputNorm { stats, gamma, beta }
+    }
+
+    /// Refuses views that do not fit the call.
+    pub fn check(&self, backend: &B, call: &SsmCall<'_, B>) -> Result<()> {
+        let (v, heads) = (ViewChecks { backend, op: "ssm_forward" }, call.spec.heads);
+        v.input("statistics", self.stats, 2 * heads)?;
+        v.input("gamma", self.gamma, heads)?;
+        v.input("beta", self.beta, heads)
+    }
+}
+
 /// The gradients of sum(y·dy) + sum(state_end·dstate_end). `du` and `dstate0` are overwritten; all of `grads`, also
 /// `grads.d`, accumulate.
 pub struct SsmBackward<'a, B: Memory> {
@@ -154,7 +183,7 @@ pub struct SsmBackward<'a, B: Memory> {
     pub dy: B::Ref<'a>,
     /// (batch, H, 2, N/2)
     pub dstate_end: Option<B::Ref<'a>>,
-    /// (batch, H, len): the input of forward.
+    /// (batch, H, len): the input of forward. Not read where [`SsmOps::ssm_reads_input`] says so.
     pub u: B::Ref<'a>,
     /// (batch, H, 2, N/2): the state that forward began with.
     pub state0: Option<B::Ref<'a>>,
@@ -240,6 +269,19 @@ pub trait SsmOps: Memory {
         check_intervals_layer(op, spec)
     }
 
+    /// Whether `ssm_backward` reads u. `false`: forward has left what backward needs of u in `saved`, and u may hold anything, if dy and du
+    /// begin at multiples of 16 bytes, as whole buffers do. `states`: whether the call has states or gradients of states.
+    fn ssm_reads_input(
+        &self,
+        call: &SsmCall<'_, Self>,
+        saved: Self::Ref<'_>,
+        states: bool,
+        plan: &Self::SsmPlan,
+    ) -> bool {
+        let _ = (call, saved, states, plan);
+        true
+    }
+
     /// Begins what the pass to come needs of the parameters alone, where the device can do that beside other work. Nothing need follow it,
     /// and the pass gives the same results with it and without; a pass that is recorded for replays is not prepared. To prepare a forward gives up what the plan keeps for the backward of the
     /// one before, which then computes it again.
@@ -256,6 +298,44 @@ pub trait SsmOps: Memory {
         plan: &mut Self::SsmPlan,
         ws: &mut Self::Workspace,
     ) -> Result<()>;
+
+    /// Whether forward of this call can take a batch norm of its input upon itself ([`SsmOps::ssm_forward_of_norm`]), as far as sizes and
+    /// options decide; its arrays must begin at multiples of 16 bytes, as whole buffers do. `states`: whether the call has states.
+    fn ssm_norms_input(&self, call: &SsmCall<'_, Self>, states: bool) -> bool {
+        let _ = (call, states);
+        false
+    }
+
+    /// [`SsmOps::ssm_forward`] of norm(u), which is not written to memory.
+    fn ssm_forward_of_norm(
+        &self,
+        args: SsmForward<'_, Self>,
+        norm: SsmInputNorm<'_, Self>,
+        plan: &mut Self::SsmPlan,
+        ws: &mut Self::Workspace,
+    ) -> Result<()> {
+        let _ = (args, norm, plan, ws);
+        Err(Error::unsupported("ssm_forward", "a call that norms its input", "another"))
+    }
+
+    /// Whether backward of this call, without states, can take the gradient of y as rows ([`SsmOps::ssm_backward_of_rows`]), as far as sizes
+    /// and options decide; its arrays must begin at multiples of 16 bytes.
+    fn ssm_takes_rows(&self, call: &SsmCall<'_, Self>) -> bool {
+        let _ = call;
+        false
+    }
+
+    /// [`SsmOps::ssm_backward`] where dy has been written as rows by a mix ([`crate::DenseOps::mix_backward_to_rows`]): an array of as many elements, in a form of
+    /// the backend's own.
+    fn ssm_backward_of_rows(
+        &self,
+        args: SsmBackward<'_, Self>,
+        plan: &mut Self::SsmPlan,
+        ws: &mut Self::Workspace,
+    ) -> Result<()> {
+        let _ = (args, plan, ws);
+        Err(Error::unsupported("ssm_backward", "a call that takes rows", "another"))
+    }
 
     /// See [`SsmBackward`].
     fn ssm_backward(

@@ -7,7 +7,7 @@ use crate::{
     norm::Norm,
     param::{GroupBuffers, ParamBuilder},
     pass_options::PassContext,
-    residual::{Residual, ResidualBackward, SavedResidual, SharedScratch},
+    residual::{Residual, ResidualBackward, ResidualForward, SavedResidual, SharedScratch},
     s4::{S4Backward, S4Core, S4Forward, S4Step, S4Steps},
 };
 use s4_backend::{Backend, MixSpec, Result};
@@ -72,6 +72,11 @@ pub struct BlockCore<B: Backend> {
     pub(crate) residual: Residual<B>,
 }
 
+/// Whether the backward of a training step hands the gradient of the SSM's output from the mix to the SSM as rows.
+fn hands_rows<B: Backend>(pass: &PassContext<'_, B>, s4: &S4Core<B>, residual: &Residual<B>) -> bool {
+    pass.step && s4.takes_rows(pass) && residual.mix.gives_rows(pass)
+}
+
 impl<B: Backend> BlockCore<B> {
     /// Block number `block_index` of a network. Its parameters' names begin with `prefix` (`"blocks.0."`).
     pub(crate) fn new(
@@ -129,12 +134,17 @@ impl<B: Backend> BlockCore<B> {
             ssm.ensure(be, ssm_len)?;
         }
         let s4 = &mut self.s4;
-        self.residual.forward(pass, y, x, saved, scratch, |mut y, u, ws| {
+        let states = state0.is_some() || state_end.is_some();
+        let norms_input = s4.norms_input(pass, states);
+        let rows = !states && saved.is_some() && hands_rows(pass, s4, &self.residual);
+        let arrays = ResidualForward { y, x, saved, norms_input, rows };
+        self.residual.forward(pass, arrays, scratch, |mut inner, ws| {
             let arrays = S4Forward {
-                y: be.reborrow(&mut y),
+                y: be.reborrow(&mut inner.y),
                 state_end: state_end.as_mut().map(|view| be.reborrow(view)),
                 saved: ssm_saved.as_mut().map(|to| to.get_mut(be, ssm_len)),
-                u: be.shorten(u),
+                u: be.shorten(inner.x),
+                norm: inner.norm.map(|norm| norm.shorten(be)),
                 state0: state0.map(|view| be.shorten(view)),
             };
             s4.forward(pass, arrays, ws)
@@ -154,13 +164,17 @@ impl<B: Backend> BlockCore<B> {
             arrays;
         let SavedBlock { ssm, residual: saved } = saved;
         let s4 = &mut self.s4;
-        let arrays = ResidualBackward { dx, grads, dy, x, saved, consume_saved };
+        let states = state0.is_some() || dstate0.is_some() || dstate_end.is_some();
+        let reads_input = s4.reads_input(pass, ssm.get(be, s4.saved_len(pass)), states);
+        let rows = !states && hands_rows(pass, s4, &self.residual);
+        let arrays = ResidualBackward { dx, grads, dy, x, saved, consume_saved, reads_input, rows };
         self.residual.backward(pass, arrays, scratch, |mut inner, ws| {
             let arrays = S4Backward {
                 du: Some(be.reborrow(&mut inner.dx)),
                 dstate0: dstate0.as_mut().map(|view| be.reborrow(view)),
                 grads: &mut *inner.grads,
                 dy: be.shorten(inner.dy),
+                rows,
                 dstate_end: dstate_end.map(|view| be.shorten(view)),
                 u: be.shorten(inner.x),
                 state0: state0.map(|view| be.shorten(view)),
@@ -180,11 +194,12 @@ impl<B: Backend> BlockCore<B> {
         let be = pass.be;
         let BlockStep { y, mut state, u: x, interval, plan } = arrays;
         let s4 = &mut self.s4;
-        self.residual.forward(pass, y, x, None, scratch, |mut y, u, ws| {
+        let arrays = ResidualForward { y, x, saved: None, norms_input: false, rows: false };
+        self.residual.forward(pass, arrays, scratch, |mut inner, ws| {
             let arrays = S4Step {
-                y: be.reborrow(&mut y),
+                y: be.reborrow(&mut inner.y),
                 state: be.reborrow(&mut state),
-                u: be.shorten(u),
+                u: be.shorten(inner.x),
                 interval: interval.map(|view| be.shorten(view)),
                 plan,
             };
@@ -201,11 +216,12 @@ impl<B: Backend> BlockCore<B> {
         let be = pass.be;
         let S4Steps { y, mut state_end, u: x, state0, lens, plan } = arrays;
         let s4 = &mut self.s4;
-        self.residual.forward(pass, y, x, None, scratch, |mut y, u, ws| {
+        let arrays = ResidualForward { y, x, saved: None, norms_input: false, rows: false };
+        self.residual.forward(pass, arrays, scratch, |mut inner, ws| {
             let arrays = S4Steps {
-                y: be.reborrow(&mut y),
+                y: be.reborrow(&mut inner.y),
                 state_end: be.reborrow(&mut state_end),
-                u: be.shorten(u),
+                u: be.shorten(inner.x),
                 state0: be.shorten(state0),
                 lens,
                 plan,

@@ -9,7 +9,7 @@ use crate::{
     norm::Norm,
     param::ParamBuilder,
     pass_options::PassContext,
-    residual::{Residual, ResidualBackward, SavedResidual, SharedScratch},
+    residual::{Residual, ResidualBackward, ResidualForward, SavedResidual, SharedScratch},
 };
 use s4_backend::{Activation, Backend, MixSpec, Result};
 
@@ -52,17 +52,18 @@ impl<B: Backend> FeedForward<B> {
     }
 
     /// x (batch, H, len) → y (batch, H, len). Without `saved` no backward can follow.
-    pub fn forward(
+    pub fn forward<'a>(
         &mut self,
         pass: &PassContext<'_, B>,
-        y: B::Mut<'_>,
-        x: B::Ref<'_>,
-        saved: Option<&mut SavedResidual<B>>,
+        y: B::Mut<'a>,
+        x: B::Ref<'a>,
+        saved: Option<&'a mut SavedResidual<B>>,
         scratch: &mut SharedScratch<B>,
     ) -> Result<()> {
         let (be, linear) = (pass.be, &self.linear);
-        self.residual.forward(pass, y, x, saved, scratch, |mut y, u, ws| {
-            linear.forward(pass, be.reborrow(&mut y), be.shorten(u), pass.len, ws)
+        let arrays = ResidualForward { y, x, saved, norms_input: false, rows: false };
+        self.residual.forward(pass, arrays, scratch, |mut inner, ws| {
+            linear.forward(pass, be.reborrow(&mut inner.y), be.shorten(inner.x), pass.len, ws)
         })
     }
 

@@ -41,6 +41,8 @@ pub(crate) struct MixStageConfig<'a> {
 
 /// Arrays of one forward of the mix: SSM output `s` (batch, channels·H, len), block output `y` (batch, H, len).
 pub(crate) struct MixStageForward<'a, B: Backend> {
+    /// Whether backward will hand the gradient of `s` over as rows.
+    pub rows: bool,
     pub y: B::Mut<'a>,
     /// Where to save what backward needs, [`MixStage::saved_len`] elements.
     pub saved: Option<B::Mut<'a>>,
@@ -51,6 +53,8 @@ pub(crate) struct MixStageForward<'a, B: Backend> {
 
 /// Arrays of one backward of the mix.
 pub(crate) struct MixStageBackward<'a, B: Backend> {
+    /// Whether `ds` are rows ([`s4_backend::DenseOps::mix_backward_to_rows`]); `s` is then not read.
+    pub rows: bool,
     /// Gradient of the SSM's output, overwritten.
     pub ds: B::Mut<'a>,
     /// Gradients of the parameters, which are added to.
@@ -127,9 +131,18 @@ impl MixStage {
         MixParams { weight: values.view(be, self.weight), bias: values.view(be, self.bias) }
     }
 
-    /// Number of elements that a forward saves for its backward.
-    pub fn saved_len<B: Backend>(&self, pass: &PassContext<'_, B>) -> usize {
-        pass.be.mix_saved_len(&self.mix_call(pass))
+    /// Whether the backward of this pass can hand the gradient of its input over as rows.
+    pub fn gives_rows<B: Backend>(&self, pass: &PassContext<'_, B>) -> bool {
+        pass.be.mix_rows_saved_len(&self.mix_call(pass)).is_some()
+    }
+
+    /// Number of elements that a forward saves for its backward. rows: which gives the gradient of its input as rows.
+    pub fn saved_len<B: Backend>(&self, pass: &PassContext<'_, B>, rows: bool) -> usize {
+        let call = self.mix_call(pass);
+        match pass.be.mix_rows_saved_len(&call) {
+            Some(len) if rows => len,
+            _ => pass.be.mix_saved_len(&call),
+        }
     }
 
     /// y = mix(s) + residual, or mix(s) alone where no residual is given. `branch`: a buffer for the mix alone, where paths are
@@ -141,23 +154,26 @@ impl MixStage {
         branch: &mut GrowableBuffer<B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let MixStageForward { y, mut saved, s, residual } = arrays;
+        let MixStageForward { rows, y, mut saved, s, residual } = arrays;
         let (be, call) = (pass.be, self.mix_call(pass));
+        let mut mix = |args: MixForward<'_, B>| match rows {
+            true => be.mix_forward_for_rows(args, ws),
+            false => be.mix_forward(args, ws),
+        };
         if !self.drops_paths(pass) {
             let params = self.params(pass);
-            return be.mix_forward(MixForward { y, saved, s, residual, params, call }, ws);
+            return mix(MixForward { y, saved, s, residual, params, call });
         }
         let n = pass.batch * self.spec.outputs * pass.len;
         branch.ensure(be, n)?;
-        let mix = MixForward {
+        mix(MixForward {
             y: branch.get_mut(be, n),
             saved: saved.as_mut().map(|view| be.reborrow(view)),
             s: be.shorten(s),
             residual: None,
             params: self.params(pass),
             call,
-        };
-        be.mix_forward(mix, ws)?;
+        })?;
         self.apply_drop_path(pass, y, branch.get(be, n), residual)
     }
 
@@ -170,7 +186,7 @@ impl MixStage {
         branch: &'a mut GrowableBuffer<B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let MixStageBackward { ds, grads, dy, s, saved } = arrays;
+        let MixStageBackward { rows, ds, grads, dy, s, saved } = arrays;
         let dy = match self.drops_paths(pass) {
             true => {
                 let n = pass.batch * self.spec.outputs * pass.len;
@@ -182,6 +198,10 @@ impl MixStage {
         };
         let [weight, bias] = grads.views_mut(pass.be, [self.weight, self.bias]);
         let (grads, params, call) = (MixGrads { weight, bias }, self.params(pass), self.mix_call(pass));
-        pass.be.mix_backward(MixBackward { ds, grads, dy, s, saved, params, call }, ws)
+        let args = MixBackward { ds, grads, dy, s, saved, params, call };
+        match rows {
+            true => pass.be.mix_backward_to_rows(args, pass.options.lengths, ws),
+            false => pass.be.mix_backward(args, ws),
+        }
     }
 }

@@ -251,7 +251,7 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
                 let saved_len = if save { core.saved_len(&pass) } else { 0 };
                 b.saved_layer.ensure(&be, saved_len)?;
                 let saved = save.then(|| b.saved_layer.get_mut(&be, saved_len));
-                let arrays = S4Forward { y, state_end, saved, u: x, state0 };
+                let arrays = S4Forward { y, state_end, saved, u: x, norm: None, state0 };
                 core.forward(&pass, arrays, &mut b.scratch.ws)?;
             }
         }
@@ -352,6 +352,7 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
                     dstate0,
                     grads,
                     dy,
+                    rows: false,
                     dstate_end,
                     u: x,
                     state0,

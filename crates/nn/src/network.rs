@@ -237,6 +237,8 @@ impl<B: Backend> Network<B> {
                     x: self.activations[stride * i + 1].get(be, n),
                     saved: &mut self.saved_feed_forwards[i],
                     consume_saved,
+                    reads_input: true,
+                    rows: false,
                 };
                 feed_forward.backward(pass, arrays, &mut self.scratch)?;
                 self.gradients.swap(0, 1);

@@ -10,7 +10,7 @@ use crate::{
 use s4_backend::{
     Backend, BatchNormBackward, BatchNormForward, BatchNormGradientSums, BatchNormInputGradient,
     BatchNormMoments, BatchNormRecompute, CallOptions, EmaUpdate, Error, LayerNormBackward, LayerNormForward,
-    LayerNormRecompute, Result, Scalar, SeqShape,
+    LayerNormRecompute, Result, Scalar, SeqShape, SsmInputNorm,
 };
 
 /// Added to a variance before its root is taken, as in PyTorch.
@@ -175,11 +175,42 @@ impl<B: Backend> Norm<B> {
         ws: &mut B::Workspace,
     ) -> Result<()> {
         let PassContext { be, values, .. } = *pass;
+        if self.kind == NormKind::Layer {
+            let (gamma, beta) = (values.view(be, self.gamma), values.view(be, self.beta));
+            let (eps, shape) = (EPS, self.shape(pass));
+            return be.layer_norm_forward(LayerNormForward { y, stats, x, gamma, beta, eps, shape }, ws);
+        }
+        self.batch_norm(pass, Some(y), stats, x, ws)
+    }
+
+    /// The statistics of a batch norm alone, where the SSM norms its input itself.
+    pub fn statistics<'a>(
+        &'a mut self,
+        pass: &PassContext<'a, B>,
+        stats: B::Mut<'a>,
+        x: B::Ref<'a>,
+        ws: &mut B::Workspace,
+    ) -> Result<()> {
+        self.batch_norm(pass, None, stats, x, ws)
+    }
+
+    /// The batch norm as an SSM that norms its input is told of it, by the statistics of a forward.
+    pub fn of_input<'a>(&self, pass: &PassContext<'a, B>, stats: B::Ref<'a>) -> SsmInputNorm<'a, B> {
+        let PassContext { be, values, .. } = *pass;
+        SsmInputNorm { stats, gamma: values.view(be, self.gamma), beta: values.view(be, self.beta) }
+    }
+
+    fn batch_norm<'a>(
+        &'a mut self,
+        pass: &PassContext<'a, B>,
+        y: Option<B::Mut<'a>>,
+        stats: B::Mut<'a>,
+        x: B::Ref<'a>,
+        ws: &mut B::Workspace,
+    ) -> Result<()> {
+        let PassContext { be, values, .. } = *pass;
         let shape = self.shape(pass);
         let (gamma, beta) = (values.view(be, self.gamma), values.view(be, self.beta));
-        if self.kind == NormKind::Layer {
-            return be.layer_norm_forward(LayerNormForward { y, stats, x, gamma, beta, eps: EPS, shape }, ws);
-        }
         let CallOptions { lengths, training, .. } = pass.options;
         let momentum = if pass.moves_statistics { MOMENTUM } else { 0.0 };
         if let (Some(exchange), true) = (pass.exchange, training) {
@@ -190,7 +221,7 @@ impl<B: Backend> Norm<B> {
                 be.batch_norm_moments(BatchNormMoments { moments, x, lengths, shape })?;
             }
             self.joint_statistics(be, exchange, Some(be.reborrow(&mut stats)), momentum)?;
-            let (mut y, stats) = (y, be.freeze(&stats));
+            let (Some(mut y), stats) = (y, be.freeze(&stats)) else { return Ok(()) };
             let (y, x) = (be.reborrow(&mut y), be.shorten(x));
             let (gamma, beta) = (be.shorten(gamma), be.shorten(beta));
             return be.batch_norm_recompute(BatchNormRecompute { y, stats, x, gamma, beta, lengths, shape });

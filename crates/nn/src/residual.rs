@@ -5,13 +5,14 @@
 //! mix is everything between the inner stage and the residual sum (`mix_stage.rs`).
 
 use crate::{
+    config::NormKind,
     growable_buffer::GrowableBuffer,
     mix_stage::{MixStage, MixStageBackward, MixStageForward},
     norm::{Norm, NormBackward},
     param::GroupBuffers,
     pass_options::PassContext,
 };
-use s4_backend::{Backend, Result, Scalar};
+use s4_backend::{Backend, Result, Scalar, SsmInputNorm};
 
 /// Device buffers for temporary values, one set for all blocks: a block needs them only while it runs.
 pub(crate) struct SharedScratch<B: Backend> {
@@ -45,7 +46,7 @@ impl<B: Backend> SharedScratch<B> {
 
 /// Device buffers in which a forward saves what its backward needs, besides its input and what the inner stage saves.
 pub(crate) struct SavedResidual<B: Backend> {
-    /// Output of the inner stage, (batch, inner features, len).
+    /// Output of the inner stage, (batch, inner features, len); not kept where its gradient goes as rows.
     inner_output: GrowableBuffer<B>,
     /// Means and inverse deviations of the norm.
     norm_stats: GrowableBuffer<B>,
@@ -67,6 +68,27 @@ impl<B: Backend> SavedResidual<B> {
     }
 }
 
+/// Arrays of one forward: x (batch, H, len) → y (batch, H, len).
+pub(crate) struct ResidualForward<'a, B: Backend> {
+    pub y: B::Mut<'a>,
+    pub x: B::Ref<'a>,
+    /// Without it no backward can follow.
+    pub saved: Option<&'a mut SavedResidual<B>>,
+    /// Whether the inner stage can take a batch norm of its input upon itself.
+    pub norms_input: bool,
+    /// Whether backward hands the gradient of the inner stage's output over as rows.
+    pub rows: bool,
+}
+
+/// Arrays of the inner stage's forward.
+pub(crate) struct InnerForward<'a, B: Backend> {
+    /// Its output.
+    pub y: B::Mut<'a>,
+    pub x: B::Ref<'a>,
+    /// The norm of `x` that it takes upon itself.
+    pub norm: Option<SsmInputNorm<'a, B>>,
+}
+
 /// Arrays of one backward.
 pub(crate) struct ResidualBackward<'a, B: Backend> {
     /// Gradient of the input, overwritten.
@@ -81,6 +103,10 @@ pub(crate) struct ResidualBackward<'a, B: Backend> {
     pub saved: &'a mut SavedResidual<B>,
     /// Whether saved values may be overwritten. That spares a buffer, but no second backward can follow.
     pub consume_saved: bool,
+    /// Whether the inner stage's backward reads its input.
+    pub reads_input: bool,
+    /// As in the forward.
+    pub rows: bool,
 }
 
 /// Arrays of the inner stage's backward.
@@ -91,7 +117,7 @@ pub(crate) struct InnerBackward<'a, B: Backend> {
     pub grads: &'a mut GroupBuffers<B>,
     /// Gradient of its output.
     pub dy: B::Ref<'a>,
-    /// Its input in the forward.
+    /// Its input in the forward; where it reads none, anything.
     pub x: B::Ref<'a>,
 }
 
@@ -116,45 +142,52 @@ impl<B: Backend> Residual<B> {
         self.norm.as_ref().map_or(0, |norm| norm.stats_len(pass.batch, pass.len))
     }
 
-    /// x (batch, H, len) → y (batch, H, len). Without `saved` no backward can follow. `inner(s, u, workspace)` writes the inner
-    /// stage's output s for its input u.
+    /// See [`ResidualForward`]. `inner(arrays, workspace)` is the inner stage's forward.
     pub fn forward(
         &mut self,
         pass: &PassContext<'_, B>,
-        mut y: B::Mut<'_>,
-        x: B::Ref<'_>,
-        saved: Option<&mut SavedResidual<B>>,
+        arrays: ResidualForward<'_, B>,
         scratch: &mut SharedScratch<B>,
-        inner: impl FnOnce(B::Mut<'_>, B::Ref<'_>, &mut B::Workspace) -> Result<()>,
+        inner: impl FnOnce(InnerForward<'_, B>, &mut B::Workspace) -> Result<()>,
     ) -> Result<()> {
+        let ResidualForward { mut y, x, saved, norms_input, rows } = arrays;
         let be = pass.be;
         let n = pass.batch * self.heads() * pass.len;
         let inner_len = pass.batch * self.mix.inputs() * pass.len;
         let stats_len = self.stats_len(pass);
-        let mix_len = if saved.is_some() { self.mix.saved_len(pass) } else { 0 };
+        let mix_len = if saved.is_some() { self.mix.saved_len(pass, rows) } else { 0 };
         let SharedScratch { ws, norm: norm_output, norm_stats: stats, inner_output, branch, .. } = scratch;
         // Results go among the saved values when a backward follows, else into the scratch that all blocks share.
         let (s, stats, mut mix_saved, norm_input) = match saved {
             Some(to) => {
                 to.mix.ensure(be, mix_len)?;
-                let SavedResidual { inner_output, norm_stats, mix, norm_input } = to;
-                (inner_output, norm_stats, Some(mix), norm_input)
+                let SavedResidual { inner_output: kept, norm_stats, mix, norm_input } = to;
+                (if rows { inner_output } else { kept }, norm_stats, Some(mix), norm_input)
             }
             None => (inner_output, stats, None, norm_output),
         };
         s.ensure(be, inner_len)?;
         stats.ensure(be, stats_len)?;
-        let prenorm = self.norm.is_some() && self.prenorm;
-        if let (Some(norm), true) = (&mut self.norm, prenorm) {
-            // The norm's output, which is the inner stage's input, stands in y: it is no longer needed when y is written.
-            norm.forward(pass, be.reborrow(&mut y), stats.get_mut(be, stats_len), be.shorten(x), ws)?;
+        let prenorm = self.norm.as_mut().filter(|_| self.prenorm);
+        let mut arrays = InnerForward { y: s.get_mut(be, inner_len), x: be.shorten(x), norm: None };
+        if let Some(norm) = prenorm {
+            let to = stats.get_mut(be, stats_len);
+            if norms_input && norm.kind() == NormKind::Batch {
+                norm.statistics(pass, to, be.shorten(x), ws)?;
+                arrays.norm = Some(norm.of_input(pass, stats.get(be, stats_len)));
+            } else {
+                // The norm's output, which is the inner stage's input, stands in y: it is no longer needed when y is written.
+                norm.forward(pass, be.reborrow(&mut y), to, be.shorten(x), ws)?;
+                arrays.x = be.freeze(&y);
+            }
         }
-        inner(s.get_mut(be, inner_len), if prenorm { be.freeze(&y) } else { be.shorten(x) }, ws)?;
-        let postnorm = self.norm.as_mut().filter(|_| !prenorm);
+        inner(arrays, ws)?;
+        let postnorm = self.norm.as_mut().filter(|_| !self.prenorm);
         if postnorm.is_some() {
             norm_input.ensure(be, n)?;
         }
         let mix = MixStageForward {
+            rows: rows && mix_saved.is_some(),
             y: match postnorm {
                 Some(_) => norm_input.get_mut(be, n),
                 None => be.reborrow(&mut y),
@@ -183,11 +216,11 @@ impl<B: Backend> Residual<B> {
         inner: impl FnOnce(InnerBackward<'_, B>, &mut B::Workspace) -> Result<()>,
     ) -> Result<()> {
         let be = pass.be;
-        let ResidualBackward { mut dx, grads, dy, x, saved, consume_saved } = arrays;
+        let ResidualBackward { mut dx, grads, dy, x, saved, consume_saved, reads_input, rows } = arrays;
         let n = pass.batch * self.heads() * pass.len;
         let inner_len = pass.batch * self.mix.inputs() * pass.len;
         let stats_len = self.stats_len(pass);
-        let mix_len = self.mix.saved_len(pass);
+        let mix_len = self.mix.saved_len(pass, rows);
         let SharedScratch { ws, norm: norm_output, inner_output: ds, dinner_input, branch, .. } = scratch;
         let prenorm = self.norm.as_ref().filter(|_| self.prenorm);
         let postnorm = self.norm.as_ref().filter(|_| !self.prenorm);
@@ -207,19 +240,27 @@ impl<B: Backend> Residual<B> {
         let dz = if postnorm.is_some() { norm_output.get(be, n) } else { be.shorten(dy) };
         ds.ensure(be, inner_len)?;
         let mix = MixStageBackward {
+            rows,
             ds: ds.get_mut(be, inner_len),
             grads: &mut *grads,
             dy: be.shorten(dz),
-            s: saved.inner_output.get(be, inner_len),
+            // As many numbers, since rows are of as many features as there are outputs.
+            s: if rows { be.shorten(dz) } else { saved.inner_output.get(be, inner_len) },
             saved: saved.mix.get(be, mix_len),
         };
         self.mix.backward(pass, mix, branch, ws)?;
-        let SavedResidual { inner_output, norm_stats: stats, .. } = saved;
-        let du = if consume_saved { inner_output } else { dinner_input };
+        let SavedResidual { inner_output, norm_stats: stats, mix, .. } = saved;
+        let du = match consume_saved {
+            true if rows => mix,
+            true => inner_output,
+            false => dinner_input,
+        };
         if let Some(norm) = prenorm {
             // The inner stage's input is computed once more, into dx, which is not needed yet: a norm takes less time than
             // keeping its output would take memory.
-            norm.recompute(pass, be.reborrow(&mut dx), stats.get(be, stats_len), be.shorten(x))?;
+            if reads_input {
+                norm.recompute(pass, be.reborrow(&mut dx), stats.get(be, stats_len), be.shorten(x))?;
+            }
             du.ensure(be, n)?;
         }
         let (du_view, u) = match prenorm {

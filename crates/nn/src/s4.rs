@@ -8,8 +8,8 @@ use crate::{
     pass_options::PassContext,
 };
 use s4_backend::{
-    Backend, KernelForward, Result, SsmBackward, SsmCall, SsmForward, SsmGrads, SsmParams, SsmPass,
-    SsmPrepare, SsmSpec, SsmStep, SsmSteps,
+    Backend, KernelForward, Result, SsmBackward, SsmCall, SsmForward, SsmGrads, SsmInputNorm, SsmParams,
+    SsmPass, SsmPrepare, SsmSpec, SsmStep, SsmSteps,
 };
 
 /// Arrays of one forward of the SSM: output `y` (batch, channels·H, len), input `u` (batch, H, len), states
@@ -23,6 +23,8 @@ pub(crate) struct S4Forward<'a, B: Backend> {
     pub saved: Option<B::Mut<'a>>,
     /// Input.
     pub u: B::Ref<'a>,
+    /// A norm of `u`, where [`S4Core::norms_input`] allows one.
+    pub norm: Option<SsmInputNorm<'a, B>>,
     /// State before the first time step; zero without.
     pub state0: Option<B::Ref<'a>>,
 }
@@ -37,6 +39,8 @@ pub(crate) struct S4Backward<'a, B: Backend> {
     pub grads: &'a mut GroupBuffers<B>,
     /// Gradient of the output.
     pub dy: B::Ref<'a>,
+    /// Whether that is given as rows, where [`S4Core::takes_rows`] allows it.
+    pub rows: bool,
     /// Gradient of the state after the last time step.
     pub dstate_end: Option<B::Ref<'a>>,
     /// Input of the forward.
@@ -190,10 +194,29 @@ impl<B: Backend> S4Core<B> {
         arrays: S4Forward<'a, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let S4Forward { y, state_end, saved, u, state0 } = arrays;
+        let S4Forward { y, state_end, saved, u, norm, state0 } = arrays;
         let (params, call) = (self.params(pass.be, pass.values), self.ssm_call(pass));
         let args = SsmForward { y, state_end, saved, u, state0, params, call };
-        pass.be.ssm_forward(args, &mut self.plan, ws)
+        match norm {
+            Some(norm) => pass.be.ssm_forward_of_norm(args, norm, &mut self.plan, ws),
+            None => pass.be.ssm_forward(args, &mut self.plan, ws),
+        }
+    }
+
+    /// Whether a backward, without states, can take the gradient of the output as rows.
+    pub(crate) fn takes_rows(&self, pass: &PassContext<'_, B>) -> bool {
+        pass.be.ssm_takes_rows(&self.ssm_call(pass))
+    }
+
+    /// Whether a forward can take a batch norm of its input upon itself. `states`: whether there are states.
+    pub(crate) fn norms_input(&self, pass: &PassContext<'_, B>, states: bool) -> bool {
+        pass.be.ssm_norms_input(&self.ssm_call(pass), states)
+    }
+
+    /// Whether a backward reads the input, or only what its forward has left in `saved`. `states`: whether there are states or gradients
+    /// of states.
+    pub(crate) fn reads_input(&self, pass: &PassContext<'_, B>, saved: B::Ref<'_>, states: bool) -> bool {
+        pass.be.ssm_reads_input(&self.ssm_call(pass), saved, states, &self.plan)
     }
 
     /// Adds to the gradients of the parameters, and overwrites the other gradients.
@@ -203,11 +226,14 @@ impl<B: Backend> S4Core<B> {
         arrays: S4Backward<'a, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let S4Backward { du, dstate0, grads, dy, dstate_end, u, state0, saved } = arrays;
+        let S4Backward { du, dstate0, grads, dy, rows, dstate_end, u, state0, saved } = arrays;
         let (params, call) = (self.params(pass.be, pass.values), self.ssm_call(pass));
         let grads = self.grads(pass.be, grads);
         let args = SsmBackward { du, dstate0, grads, dy, dstate_end, u, state0, saved, params, call };
-        pass.be.ssm_backward(args, &mut self.plan, ws)
+        match rows {
+            true => pass.be.ssm_backward_of_rows(args, &mut self.plan, ws),
+            false => pass.be.ssm_backward(args, &mut self.plan, ws),
+        }
     }
 
     /// A plan for the time steps of one stream: it keeps constants of that stream's rate and intervals.

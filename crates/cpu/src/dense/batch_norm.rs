@@ -87,7 +87,9 @@ pub(crate) fn forward<T: Scalar>(be: &Cpu<T>, args: BatchNormForward<'_, Cpu<T>>
             stats[heads + h] = T::from_f64(1.0 / (running[heads + h].to_f64() + eps).sqrt());
         }
     }
-    normalize(be, BatchNormRecompute { y, stats, x, gamma, beta, lengths, shape });
+    if let Some(y) = y {
+        normalize(be, BatchNormRecompute { y, stats, x, gamma, beta, lengths, shape });
+    }
     Ok(())
 }
 

@@ -48,6 +48,12 @@ DEV void box_load(u32 to, const TensorMap* map, int x, int y, int z, u32 barrier
       "l"(map), "r"(barrier), "r"(x), "r"(y), "r"(z)
       : "memory");
 }
+// Starts the copy of bytes, a multiple of 16 of them at a multiple of 16, to shared memory; the barrier counts them.
+DEV void bytes_load(u32 to, const void* from, u32 bytes, u32 barrier) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from),
+               "r"(bytes), "r"(barrier)
+               : "memory");
+}
 // Starts the copy of a box from shared memory to (x, y, z) of an array; elements outside the array are left out.
 // boxes_end_group ends a group of such copies.
 DEV void box_store(const TensorMap* map, u32 from, int x, int y, int z) {

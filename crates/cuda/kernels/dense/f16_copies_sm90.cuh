@@ -60,9 +60,10 @@ DEV void block_largest(u32* to, float m) {
 
 // Writes the f16 copy of a for features first … first + lines − 1 of (batch·inputs), times `to`, and returns the
 // thread's largest finite magnitude. Each lane takes eight neighbouring time steps of a feature, a warp 256. masks: one bit
-// per element, drawn if `draw`, else read. Of pairs (tma_pipeline.cuh) whole sequences are written, each as two planes.
+// per element, drawn if `draw`, else read; without them masks are drawn and not kept. Of pairs (tma_pipeline.cuh) whole sequences are
+// written, each as two planes. slopes: of single numbers also f′(s) in f16, 0 where dropped, or null.
 template <int PRODUCTS, bool GELU>
-DEV float write_f16_a(u16* a, u8* masks, const float* s, float to, bool draw, i64 first, i64 lines, i64 L, int inputs, int f,
+DEV float write_f16_a(u16* a, u16* slopes, u8* masks, const float* s, float to, bool draw, i64 first, i64 lines, i64 L, int inputs, int f,
                      const DropoutKey& drop) {
   const i64 warps = stride() >> 5, tiles = (L + 255) / 256;
   const int lane = threadIdx.x & 31;
@@ -78,7 +79,7 @@ DEV float write_f16_a(u16* a, u8* masks, const float* s, float to, bool draw, i6
       u8* mask = masks + ((row * tiles + tile) * inputs + (first + line - row * inputs)) * 32 + lane;
       if (draw && drop.tied) {
         keep = line_factor(drop, first + line) != 0.f ? 255u : 0u;
-        *mask = (u8)keep;
+        if (masks) *mask = (u8)keep;
       } else if (draw) {
         float m[4];
         keep = 0;
@@ -88,10 +89,17 @@ DEV float write_f16_a(u16* a, u8* masks, const float* s, float to, bool draw, i6
 #pragma unroll
           for (int i = 0; i < 4; ++i) keep |= m[i] != 0.f ? 1u << (4 * h + i) : 0u;
         }
-        *mask = (u8)keep;
+        if (masks) *mask = (u8)keep;
       } else {
         keep = *mask;
       }
+    }
+    if (PRODUCTS == 1 && slopes) {
+      float d[8];
+#pragma unroll
+      for (int i = 0; i < 8; ++i)
+        d[i] = keep >> i & 1 ? (GELU ? gelu_slope_near(x[i]) : activate_slope(f, x[i])) : 0.f;
+      *(uint4*)(slopes + line * L + n) = make_uint4(pack_f16(d[0], d[1]), pack_f16(d[2], d[3]), pack_f16(d[4], d[5]), pack_f16(d[6], d[7]));
     }
 #pragma unroll
     for (int i = 0; i < 8; ++i) {

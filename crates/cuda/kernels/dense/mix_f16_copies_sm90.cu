@@ -35,31 +35,33 @@ DEV float write_f16_w(u16* plane, const float* w, float to, int outputs, int inp
 // both with the powers of two that most networks need, draws the dropout masks and finds the largest magnitudes; FIT
 // writes again each array that did not fit, with a power of two from its largest magnitude; RECOMPUTE writes a,
 // features from `first` on, again for backward, and W where the grid's second dimension is 2; with the masks that forward kept or, of pairs,
-// masks drawn again. Grid (blocks, 1 or 2); block: 256 threads.
+// masks drawn again. masks: null where they are not kept. slopes: where GUESS writes the slopes of f at s, or null. Grid (blocks, 1 or 2);
+// block: 256 threads.
 template <int PRODUCTS>
-DEV void f16_copies(u16* a, u16* w, u8* masks, LargestMagnitudes* largest, const float* s, const float* weight, i64 first, i64 lines,
+DEV void f16_copies(u16* a, u16* w, u16* slopes, u8* masks, LargestMagnitudes* largest, const float* s, const float* weight, i64 first, i64 lines,
                     i64 L, int outputs, int inputs, int mode, int f, const DropoutKey& drop) {
   const bool second = blockIdx.y;
   const int guess = second ? guess_w<PRODUCTS>() : guess_a<PRODUCTS>();
   const int e = mode == F16_COPIES_GUESS ? guess : second ? exponent_w<PRODUCTS>(largest) : exponent_a<PRODUCTS>(largest);
   if (mode == F16_COPIES_FIT && e == guess) return;
   const float to = power_of_two(e);
-  const bool draw = mode == F16_COPIES_GUESS || (PRODUCTS == 3 && mode == F16_COPIES_RECOMPUTE);
+  const bool draw = mode == F16_COPIES_GUESS || !masks || (PRODUCTS == 3 && mode == F16_COPIES_RECOMPUTE);
+  if (mode != F16_COPIES_GUESS) slopes = nullptr;
   float max_magnitude;
   if (second) max_magnitude = write_f16_w<PRODUCTS>(w, weight, to, outputs, inputs);
-  else if (f == ACTIVATION_GELU) max_magnitude = write_f16_a<PRODUCTS, true>(a, masks, s, to, draw, first, lines, L, inputs, f, drop);
-  else max_magnitude = write_f16_a<PRODUCTS, false>(a, masks, s, to, draw, first, lines, L, inputs, f, drop);
+  else if (f == ACTIVATION_GELU) max_magnitude = write_f16_a<PRODUCTS, true>(a, slopes, masks, s, to, draw, first, lines, L, inputs, f, drop);
+  else max_magnitude = write_f16_a<PRODUCTS, false>(a, slopes, masks, s, to, draw, first, lines, L, inputs, f, drop);
   if (mode == F16_COPIES_GUESS) block_largest(second ? &largest->w : &largest->a, max_magnitude);
 }
-KERNEL mix_f16_copies(u16* a, u16* w, u8* masks, LargestMagnitudes* largest, const float* s, const float* weight, i64 first, i64 lines,
+KERNEL mix_f16_copies(u16* a, u16* w, u16* slopes, u8* masks, LargestMagnitudes* largest, const float* s, const float* weight, i64 first, i64 lines,
                   i64 L, int outputs, int inputs, int mode, int f, DROP) {
   DROP_HERE;
-  f16_copies<1>(a, w, masks, largest, s, weight, first, lines, L, outputs, inputs, mode, f, drop);
+  f16_copies<1>(a, w, slopes, masks, largest, s, weight, first, lines, L, outputs, inputs, mode, f, drop);
 }
-extern "C" __global__ void __launch_bounds__(256, 3) mix_f16_copies_pairs(u16* a, u16* w, u8* masks, LargestMagnitudes* largest, const float* s, const float* weight, i64 first, i64 lines,
+extern "C" __global__ void __launch_bounds__(256, 3) mix_f16_copies_pairs(u16* a, u16* w, u16* slopes, u8* masks, LargestMagnitudes* largest, const float* s, const float* weight, i64 first, i64 lines,
                   i64 L, int outputs, int inputs, int mode, int f, DROP) {
   DROP_HERE;
-  f16_copies<3>(a, w, masks, largest, s, weight, first, lines, L, outputs, inputs, mode, f, drop);
+  f16_copies<3>(a, w, slopes, masks, largest, s, weight, first, lines, L, outputs, inputs, mode, f, drop);
 }
 
 // *to ← max(*to, largest finite magnitude of a sample of dy (lines, L)): of four numbers somewhere in a line, and its last

@@ -3,7 +3,7 @@
 //   y = dropout(z₁·σ(z₂)) (+ residual), z = W a + b, a = dropout(f(s))      mix_forward
 //   dz from dy and z, which is recomputed, and its sums over time           mix_dz
 //   Σ dz·aᵀ                                                                 mix_dw
-//   ds = (Wᵀ dz)·mask·f′(s)                                                 mix_ds
+//   ds = (Wᵀ dz)·mask·f′(s)                                                 mix_ds, mix_ds_rows
 //
 // One block per multiprocessor goes through the tiles of the result. Arrays other than operands (residual, dy, s) come
 // by boxes to a staging area while the tile's product runs, and results leave by boxes from the same area. Dropout
@@ -15,6 +15,7 @@
 #include "codes.cuh"
 #include "dense/mix_sm90.cuh"
 #include "dense/product_tiles_sm90.cuh"
+#include "ssm/chunk.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
@@ -280,6 +281,98 @@ PRODUCT mix_ds(TENSOR_MAP ds, TENSOR_MAP s, TENSOR_MAP w, TENSOR_MAP dz, const u
 PRODUCT mix_ds_pairs(TENSOR_MAP ds, TENSOR_MAP s, TENSOR_MAP w, TENSOR_MAP dz, const u8* masks, const LargestMagnitudes* largest, const LargestGradients* back,
                      int b0, int outputs, int inputs, i64 L, int batch, int f, float drop_scale) {
   input_gradient<3>(&ds, &s, &w, &dz, masks, unscale_ds<3>(largest, back, drop_scale), b0, (outputs + 7) / 8 * 16, inputs, L, batch, f);
+}
+
+// ds as rows of f16 (inputs, B, chunks, T) for the SSM's backward pass (bidirectional_pass_sm90.cu, whose order of time steps these are), with
+// a power of two per chunk, exps (inputs, exponents_of_head); zero from the sequences' lengths on. heads: raised at [4·input] to the bits of the
+// input's largest |ds|. slopes (B, inputs, L): f′(s)·mask in f16, as mix_f16_copies wrote them. all: B; batch: sequences of dz, from b0 on.
+PRODUCT mix_ds_rows(TENSOR_MAP ds, TENSOR_MAP slopes, TENSOR_MAP w, TENSOR_MAP dz, int* exps, int* heads, const int* lengths, const LargestMagnitudes* largest,
+                    const LargestGradients* back, int b0, int outputs, int inputs, i64 L, int all, int batch, float drop_scale) {
+  constexpr int BOX = 64 * 128;  // 64 inputs × T time steps
+  const Unscale<1> unscale = unscale_ds<1>(largest, back, drop_scale);
+  const SharedLayout m = shared_layout();
+  ProductPipeline<TILE_STEPS, false, false, STAGES, 1> pipe;
+  pipe.start(m.stages, m.barriers);
+  if (threadIdx.x == 0) barrier_init(m.staging_ready, 1), barrier_init(m.staging_ready + 8, 1);
+  wait_for_barrier_init();
+  const Tiles tiles((inputs + 127) / 128, L, batch);
+  const int rows = (outputs + 7) / 8 * 16, steps = (rows + pipe.K - 1) / pipe.K, chunks = (int)((L + T - 1) / T);
+  if (threadIdx.x >= PRODUCER) {
+    registers_decrease<24>();
+    if (threadIdx.x == PRODUCER)
+      for (int i = blockIdx.x; i < tiles.count; i += gridDim.x) {
+        const Tile at = tiles[i];
+        for (int k = 0; k < steps; ++k) pipe.load(&w, &dz, {at.row * 128, at.column * TILE_STEPS, k * pipe.K, 0, at.batch});
+      }
+  } else {
+    registers_increase<240>();
+    const AccumulatorPosition l = accumulator_position();
+    const u32 staging = m.staging + l.group * STAGING_BYTES, ready = m.staging_ready + 8 * l.group;
+    char* mine = m.at + STAGES * STAGE_BYTES + l.group * STAGING_BYTES;
+    float acc[TILE_STEPS / 2] = {};
+    u32 phase = 0;
+    for (int i = blockIdx.x; i < tiles.count; i += gridDim.x) {
+      const Tile at = tiles[i];
+      const int m0 = at.row * 128 + l.group * 64, n0 = at.column * TILE_STEPS, b = b0 + at.batch;
+      pipe.multiply(acc, steps, [&](int k) {
+        if (l.first && k == min(1, steps - 1)) {
+          wait_boxes_read<0>();
+          barrier_expect(ready, STAGING_BYTES);
+          for (int q = 0; q < 4; ++q) box_load(staging + q * BOX, &slopes, n0 + T * q, m0, b, ready);
+        }
+      });
+      const int end = lengths ? lengths[b] - n0 : TILE_STEPS;
+      barrier_wait(ready, phase);
+      phase ^= 1;
+      float most[2] = {0.f, 0.f};
+#pragma unroll
+      for (int q = 0; q < 4; ++q) {
+        char* const box = mine + q * BOX + (16 * l.warp + l.g) * 128;
+        float to[2];
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          float m = 0.f;
+#pragma unroll
+          for (int k = 0; k < 8; ++k) {
+            float &x = acc[4 * (8 * q + k) + 2 * r], &y = acc[4 * (8 * q + k) + 2 * r + 1];
+            const float2 slope = unpack_f16(*(const u32*)(box + 1024 * r + (k ^ l.g) * 16 + 4 * l.t));
+            const int left = end - (T * q + 8 * k + 2 * l.t);
+            x = left > 0 ? unscale(x) * slope.x : 0.f, y = left > 1 ? unscale(y) * slope.y : 0.f;
+            m = fmaxf(m, fmaxf(fabsf(x), fabsf(y)));
+          }
+          m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
+          m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
+          most[r] = fmaxf(most[r], m);
+          const int e = m == 0.f ? 0 : f16_exponent(m, MOST_EXPONENT), input = m0 + 16 * l.warp + 8 * r + l.g, c = n0 / T + q;
+          if (l.t == 0 && input < inputs && c < chunks) exps[(i64)input * exponents_of_head(all, chunks) + b * chunks + c] = e;
+          to[r] = power_of_two(e);
+        }
+        // A row is of four lanes, which have read all its slopes.
+        __syncwarp();
+#pragma unroll
+        for (int r = 0; r < 2; ++r)
+#pragma unroll
+          for (int k = 0; k < 8; ++k) {
+            // The place of time steps 8k + 2t, 8k + 2t + 1: 32·(k / 4) + 16·(k % 2) + 8·(t / 2) + 4·(k / 2 % 2) + 2·(t % 2).
+            const int part = 4 * (k >> 2) + 2 * (k & 1) + (l.t >> 1);
+            *(u32*)(box + 1024 * r + (part ^ l.g) * 16 + 8 * (k >> 1 & 1) + 4 * (l.t & 1)) =
+                pack_f16(acc[4 * (8 * q + k) + 2 * r] * to[r], acc[4 * (8 * q + k) + 2 * r + 1] * to[r]);
+          }
+      }
+      stores_before_wgmma();
+      warpgroup_sync(1 + l.group);
+      if (l.first && m0 < inputs) {
+        for (int q = 0; q < 4 && n0 + T * q < L; ++q) box_store(&ds, staging + q * BOX, n0 + T * q, m0, b);
+        boxes_end_group();
+      }
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const int input = m0 + 16 * l.warp + 8 * r + l.g;
+        if (l.t == 0 && input < inputs && most[r] > 0.f) atomicMax(heads + 4 * input, __float_as_int(most[r]));
+      }
+    }
+    if (l.first) wait_boxes_written();
+  }
 }
 
 // slices (parts, rows, inputs): Σ dz·aᵀ.

@@ -69,8 +69,8 @@ KERNEL activated_copy(Magnitudes* magnitudes, u16* a, u8* masks, const float* s,
   if (mode == F16_COPIES_FIT && e == guess) return;
   const float to = power_of_two(e);
   const bool draw = mode == F16_COPIES_GUESS;
-  const float largest = f == ACTIVATION_GELU ? write_f16_a<1, true>(a, masks, s, to, draw, first, lines, L, inputs, f, drop)
-                                             : write_f16_a<1, false>(a, masks, s, to, draw, first, lines, L, inputs, f, drop);
+  const float largest = f == ACTIVATION_GELU ? write_f16_a<1, true>(a, nullptr, masks, s, to, draw, first, lines, L, inputs, f, drop)
+                                             : write_f16_a<1, false>(a, nullptr, masks, s, to, draw, first, lines, L, inputs, f, drop);
   if (draw) block_largest(&magnitudes->all, largest);
 }
 

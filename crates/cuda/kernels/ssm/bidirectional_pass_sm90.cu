@@ -11,8 +11,8 @@
 // products of 16-bit numbers. PROD = 1: x is f16, outputs take one product, and of the other direction's states only the high parts are kept;
 // what goes from state to state takes three still, since its rounding would add up over chunks.
 //
-// What enters the chunks goes to memory for the gradients: as f32, or (PROD = 1) as f16 with a power of two per chunk, for
-// chunk_pass_backward_f16_sm90.cu.
+// What enters the chunks goes to memory for the gradients: as f32, or (PROD = 1) as f16 with a power of two per chunk, and then x as well,
+// as the products read it, for chunk_pass_backward_f16_sm90.cu.
 #include "common/wgmma.cuh"
 #include "ssm/chunk.cuh"
 
@@ -28,9 +28,12 @@ struct Pass {
   const float* init[2];    // (B, segments, H, NP) per direction: state entering each segment, or null: zero
   float* end[2];           // (B, segments, H, NP): state leaving each segment, or null
   void* states[2];         // (H, B, chunks, NP): state entering each chunk, or null
-  int* state_exps[2];      // (H, B, chunks): powers of two of those states, where they are f16
+  int* state_exps[2];      // (H, exponents_of_head): powers of two of those states, where they are f16
+  uint4* x_rows;           // (H, B, chunks, T): x as f16, or null
+  int* x_exps;             // (H, exponents_of_head): its powers of two
   int* largest;            // (H, 4), raised to the bits of the largest |x| and, per direction, the largest |state|; or null
   const int* lengths;      // (B) or null
+  const float *stats, *gamma, *beta;  // NORMED: means and inverse deviations (2, H), scale and offset (H)
   int B, H, segments, chunks_per_segment, chunks, directions, last_to_first, count;
   i64 L;
 };
@@ -51,7 +54,7 @@ DEV float row_max(float m) {
   return fmaxf(m, __shfl_xor_sync(~0u, m, 2));
 }
 // Exponent of a row's power of two, m its largest magnitude; 0 for a row of zeros.
-DEV int row_exponent(float m) { return m == 0.f ? 0 : f16_exponent(m, 64); }
+DEV int row_exponent(float m) { return m == 0.f ? 0 : f16_exponent(m, MOST_EXPONENT); }
 
 DEV u64 describe(u32 address) { return (u64)(address >> 4 & 0x3fff) | (u64)(8 * 128 >> 4) << 16 | (u64)(128 >> 4) << 32; }
 
@@ -77,9 +80,13 @@ DEV void product(float (&c)[8][4], const u32 (&high)[4], const u32 (&low)[4], u3
   }
 }
 
+// How x comes: as f32, as f32 that is normed as it is read, γ(x − mean)·rstd + β, or as rows of f16 with a power of two per chunk, in the
+// order in which this pass writes such rows.
+enum Input { PLAIN, NORMED, ROWS };
+
 // What one warpgroup does: one direction of the pass over 64 segments of one head. OUT: writes y; BOTH: the block's other
 // warpgroup takes the other direction.
-template <int PROD, bool OUT, bool BOTH>
+template <int PROD, bool OUT, bool BOTH, Input IN>
 struct OneDirectionPass {
   static constexpr int USED = PlaneLayout<BOTH>::used(OUT, PROD), KEPT_STATE = PROD == 3 ? 2 * PLANE : PLANE;
   const Pass& a;
@@ -88,8 +95,10 @@ struct OneDirectionPass {
   int* kept_exps;
   i64 at[2];
   int left[2], allocated[2], b[2], seg[2], ev, eq, ew, ewo, et;
-  float s[8][4], largest_x = 0.f, largest_state = 0.f;
+  float s[8][4], largest_x = 0.f, largest_state = 0.f, mean, factor, shift;
   float4 next[2][4];
+  uint4 next_rows[2][2];
+  int next_exps[2];
 
   __device__ __forceinline__ OneDirectionPass(const Pass& a, char* memory)
       : a(a), lane(threadIdx.x & 31), warp(threadIdx.x >> 5 & 3), g(lane >> 2), t(lane & 3),
@@ -99,6 +108,7 @@ struct OneDirectionPass {
     base = shared_address(memory), kept_states = base + USED * PLANE;
     kept_exps = (int*)(memory + USED * PLANE + a.chunks_per_segment * KEPT_STATE);
     const int* e = a.exps + 8 * h;
+    if (IN == NORMED) mean = a.stats[h], factor = a.gamma[h] * a.stats[a.H + h], shift = a.beta[h];
     ev = e[direction], eq = e[2], ew = e[3 + direction], ewo = e[4 - direction], et = e[5];
     EACH_ROW(r) {
       const int row = row_tile * 64 + 16 * warp + 8 * r + g;
@@ -122,8 +132,28 @@ struct OneDirectionPass {
   // Number, in time, of the i-th chunk that this direction visits.
   __device__ __forceinline__ int chunk(int i) const { return against_time ? a.chunks_per_segment - 1 - i : i; }
 
+  // Place of the power of two of a row's chunk.
+  __device__ __forceinline__ i64 exponent_at(int r, int chunk) const {
+    return (i64)blockIdx.y * exponents_of_head(a.B, a.chunks) + b[r] * a.chunks + chunk;
+  }
+
   // Loads x of the i-th visited chunk into `next`.
   __device__ __forceinline__ void fetch(int i) {
+    if (IN == ROWS) {
+      EACH_ROW(r) {
+        const int global = seg[r] * a.chunks_per_segment + chunk(i);
+        const bool there = b[r] >= 0 && global < a.chunks;
+        const i64 row = there ? ((i64)blockIdx.y * a.B + b[r]) * a.chunks + global : 0;
+        const float4 *p = (const float4*)(a.x_rows + row * (T / 8) + t);
+#pragma unroll
+        for (int k = 0; k < 2; ++k) {
+          const float4 v = read4_if((const float*)(p + 4 * k), there);
+          next_rows[r][k] = make_uint4(__float_as_uint(v.x), __float_as_uint(v.y), __float_as_uint(v.z), __float_as_uint(v.w));
+        }
+        next_exps[r] = __float_as_int(read_if((const float*)(a.x_exps + (there ? exponent_at(r, global) : 0)), there));
+      }
+      return;
+    }
     const int from = chunk(i) * T + 4 * t;
     EACH_ROW(r) {
       const float* p = a.x + at[r] + from;
@@ -148,6 +178,19 @@ struct OneDirectionPass {
     }
   }
 
+  // Norms `next`; zero stays what is beyond the sequence, in fours.
+  __device__ __forceinline__ void norm(int c) {
+    EACH_ROW(r)
+#pragma unroll
+    for (int k = 0; k < KS; ++k) {
+      const bool in = left[r] - c * T - 4 * t - 16 * k > 0;
+      const float from = in ? mean : 0.f, to = in ? shift : 0.f;
+      float4& v = next[r][k];
+      v.x = fmaf(factor, v.x - from, to), v.y = fmaf(factor, v.y - from, to);
+      v.z = fmaf(factor, v.z - from, to), v.w = fmaf(factor, v.w - from, to);
+    }
+  }
+
   // The i-th visited chunk. WRITE: writes its outputs; KEEP: keeps its state for the other warpgroup.
   template <bool WRITE, bool KEEP>
   __device__ __forceinline__ void step(int i) {
@@ -158,8 +201,18 @@ struct OneDirectionPass {
     constexpr u32 LOW = P::LOW * PLANE;
     u32 xh[KS][4], xl[KS][4];
     int ex[2], es[2];
-    if (a.lengths) cut(c);
+    if (IN == NORMED) norm(c);
+    if (IN != ROWS && a.lengths) cut(c);
     EACH_ROW(r) {
+      if (IN == ROWS) {
+        ex[r] = next_exps[r];
+#pragma unroll
+        for (int k = 0; k < 2; ++k) {
+          const uint4 v = next_rows[r][k];
+          xh[2 * k][r] = v.x, xh[2 * k][2 + r] = v.y, xh[2 * k + 1][r] = v.z, xh[2 * k + 1][2 + r] = v.w;
+        }
+        continue;
+      }
       float m = 0.f;
 #pragma unroll
       for (int k = 0; k < KS; ++k) {
@@ -176,6 +229,17 @@ struct OneDirectionPass {
         to_f16<PROD>(xh[k][2 + r], xl[k][2 + r], next[r][k].z, next[r][k].w, scale);
       }
     }
+    // Of two directions each keeps x of the chunks that it is the first to visit.
+    if (PROD == 1 && IN != ROWS && (BOTH ? KEEP : direction == 0) && a.x_rows) EACH_ROW(r) {
+        const int global = seg[r] * a.chunks_per_segment + c;
+        if (b[r] < 0 || global >= a.chunks) continue;
+        const i64 row = ((i64)h * a.B + b[r]) * a.chunks + global;
+        // In an order in which each lane writes eight numbers at once; time_at there undoes it.
+        uint4* p = a.x_rows + row * (T / 8) + t;
+#pragma unroll
+        for (int k = 0; k < KS; k += 2) p[2 * k] = make_uint4(xh[k][r], xh[k][2 + r], xh[k + 1][r], xh[k + 1][2 + r]);
+        if (t == 0) a.x_exps[exponent_at(r, global)] = ex[r];
+      }
     if (OUT && i + 1 < a.chunks_per_segment) fetch(i + 1);
     float acc[8][4], y[8][4];
     wgmma_begin();
@@ -212,7 +276,7 @@ struct OneDirectionPass {
         uint4* p = (uint4*)states + row * (NP / 8) + t;
 #pragma unroll
         for (int k = 0; k < KS; k += 2) p[2 * k] = make_uint4(sh[k][r], sh[k][2 + r], sh[k + 1][r], sh[k + 1][2 + r]);
-        if (t == 0) (direction ? a.state_exps[1] : a.state_exps[0])[row] = es[r];
+        if (t == 0) (direction ? a.state_exps[1] : a.state_exps[0])[exponent_at(r, global)] = es[r];
       }
       if (KEEP && t == 0) kept_exps[64 * c + 16 * warp + 8 * r + g] = es[r];
     }
@@ -292,9 +356,9 @@ struct OneDirectionPass {
   }
 };
 
-template <int PROD, bool OUT, bool BOTH>
+template <int PROD, bool OUT, bool BOTH, Input IN>
 DEV void pass(const Pass& a) {
-  using D = OneDirectionPass<PROD, OUT, BOTH>;
+  using D = OneDirectionPass<PROD, OUT, BOTH, IN>;
   extern __shared__ __align__(128) char memory[];
   D one_pass(a, memory);
   one_pass.fetch(0);
@@ -338,13 +402,16 @@ DEV void pass(const Pass& a) {
 // Grid (segments of all sequences / 64, H); shared memory: the planes in use. Both directions: blocks of 256 threads,
 // and shared memory per chunk of a segment for PLANE (PROD = 3: 2·PLANE) bytes of states and 256 of exponents. Else
 // blocks of 128; where there are two directions, a block for each.
-#define PASS(name, threads, blocks, PROD, OUT, BOTH)                                                                   \
+#define PASS(name, threads, blocks, PROD, OUT, BOTH)             \
+  PASS_OF(name, threads, blocks, PROD, OUT, BOTH, PLAIN)         \
+  PASS_OF(name##_norm, threads, blocks, PROD, OUT, BOTH, NORMED)
+#define PASS_OF(name, threads, blocks, PROD, OUT, BOTH, IN)                                                                   \
   extern "C" __global__ void __launch_bounds__(threads, blocks) name(                                                 \
       float* y, const float* x, const uint4* planes, const int* exps, const float* init0, const float* init1,           \
-      float* end0, float* end1, void* states0, void* states1, int* exps0, int* exps1, int* largest, const int* lengths, \
-      int B, int H, int segments, \
+      float* end0, float* end1, void* states0, void* states1, int* exps0, int* exps1, uint4* x_rows, int* x_exps, int* largest, \
+      const int* lengths, const float* stats, const float* gamma, const float* beta, int B, int H, int segments, \
       int chunks_per_segment, int chunks, int directions, int last_to_first, int count, i64 L) {                                                  \
-    pass<PROD, OUT, BOTH>({y, x, planes, exps, {init0, init1}, {end0, end1}, {states0, states1}, {exps0, exps1}, largest, lengths, B, H,         \
+    pass<PROD, OUT, BOTH, IN>({y, x, planes, exps, {init0, init1}, {end0, end1}, {states0, states1}, {exps0, exps1}, x_rows, x_exps, largest, lengths, stats, gamma, beta, B, H,         \
                            segments, chunks_per_segment, chunks, directions, last_to_first, count, L});                                           \
   }
 PASS(states_1, 128, 3, 1, false, false)
@@ -353,5 +420,8 @@ PASS(outputs_1, 128, 2, 1, true, false)
 PASS(outputs_3, 128, 2, 3, true, false)
 PASS(both_1, 256, 1, 1, true, true)
 PASS(both_3, 256, 1, 3, true, true)
+PASS_OF(states_1_rows, 128, 3, 1, false, false, ROWS)
+PASS_OF(outputs_1_rows, 128, 2, 1, true, false, ROWS)
+PASS_OF(both_1_rows, 256, 1, 1, true, true, ROWS)
 
 #endif

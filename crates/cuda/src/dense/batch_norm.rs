@@ -57,7 +57,7 @@ pub(super) fn forward(be: &Cuda, args: &BatchNormForward<'_, Cuda>) -> Result<()
             p.per_sequence
         ],
     )?;
-    let stats = be.freeze(stats);
+    let (Some(y), stats) = (y, be.freeze(stats)) else { return Ok(()) };
     let arguments = args![y, stats, *x, *gamma, *beta, *lengths, batch, heads, len, p.per_sequence];
     p.launch(be, "batch_norm_normalize", arguments)
 }

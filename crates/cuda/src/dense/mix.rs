@@ -13,7 +13,7 @@ use crate::{
     driver::args,
     memory::{DeviceBlock, Ref},
 };
-use s4_backend::{Activation, MixBackward, MixCall, MixForward, Result};
+use s4_backend::{Activation, Error, MixBackward, MixCall, MixForward, Result};
 
 /// The products of a mix without GLU on Hopper; `None` where the general kernels serve it.
 fn products_without_glu(be: &Cuda, call: &MixCall) -> Option<HopperProducts> {
@@ -24,6 +24,17 @@ fn products_without_glu(be: &Cuda, call: &MixCall) -> Option<HopperProducts> {
 /// Elements that forward keeps for backward.
 pub(super) fn saved_len(be: &Cuda, call: &MixCall) -> usize {
     HopperMix::if_supported(be, call).map_or(0, |hopper| hopper.saved_len())
+}
+
+/// Elements that forward keeps where backward gives rows; `None` where it cannot.
+pub(super) fn rows_saved_len(be: &Cuda, call: &MixCall) -> Option<usize> {
+    HopperMix::if_gives_rows(be, call).map(|hopper| hopper.saved_len())
+}
+
+/// The mix on Hopper whose backward gives rows.
+pub(super) fn giving_rows<'a>(be: &Cuda, op: &'static str, call: &'a MixCall) -> Result<HopperMix<'a>> {
+    HopperMix::if_gives_rows(be, call)
+        .ok_or_else(|| Error::unsupported(op, "a mix that gives rows", "another"))
 }
 
 /// a = dropout(activation(s)); `None` where that is s itself.
@@ -89,7 +100,7 @@ pub(super) fn backward(be: &Cuda, args: &MixBackward<'_, Cuda>) -> Result<()> {
     let MixBackward { ds, grads, dy, s, params, call, .. } = args;
     let &MixCall { ref spec, batch, len, .. } = call;
     if let Some(hopper) = HopperMix::if_supported(be, call) {
-        return hopper.backward(be, args);
+        return hopper.backward(be, args, None);
     }
     if let Some(hopper) = products_without_glu(be, call) {
         return backward_by_products(be, &hopper, args);

@@ -9,7 +9,8 @@ use super::{
 use crate::{
     device::Cuda,
     driver::{Arg, ElementType, Span, TensorMap, args},
-    memory::DeviceBlock,
+    memory::{DeviceBlock, Ints},
+    ssm::{RowsOfInput, SsmRows},
 };
 use s4_backend::{MixBackward, MixCall, MixForward, MixSpec, Result, random::DropKey};
 
@@ -38,6 +39,8 @@ pub(super) struct HopperMix<'a> {
     len: usize,
     /// Products of f16 numbers that make one product: 1, or 3 of pairs.
     products: usize,
+    /// Whether backward writes ds as rows for an SSM; of single numbers.
+    rows_of_ds: bool,
 }
 
 /// The kernels for single f16 numbers, and for pairs.
@@ -66,12 +69,14 @@ const PAIRS: Kernels = Kernels {
 
 /// What forward saves for backward: largest magnitudes; of single f16 numbers also the copy of W, one bit per element for each of the
 /// two dropouts, and the copy of a. With pairs, whose products take longer, backward makes these again, since 'highest' is to hold
-/// little memory.
+/// little memory. Where ds are rows, the slopes of the activation at s stand for s and for the masks after the activation.
 struct SavedParts {
     largest: Span,
     w: Option<Span>,
-    masks: Option<[Span; 2]>,
+    gate_masks: Option<Span>,
+    activation_masks: Option<Span>,
     a: Option<Span>,
+    slopes: Option<Span>,
 }
 
 impl HopperMix<'_> {
@@ -104,14 +109,13 @@ impl HopperMix<'_> {
         rows.div_ceil(128) * self.columns() * batch
     }
 
-    /// Bytes of each of [`SavedParts`]: largest magnitudes, W, masks after the gate, masks after the activation, a.
-    fn saved_part_bytes(&self) -> [usize; 5] {
+    /// Bytes of each of [`SavedParts`].
+    fn saved_part_bytes(&self) -> [usize; 6] {
+        let ([gate, activation], a) = (self.mask_bytes(), self.a_bytes(self.batch));
         let parts = match self.products {
-            1 => {
-                let ([gate, activation], a) = (self.mask_bytes(), self.a_bytes(self.batch));
-                [16, self.w_bytes(), gate, activation, if a <= MAX_SAVED_A_BYTES { a } else { 0 }]
-            }
-            _ => [16, 0, 0, 0, 0],
+            1 if self.rows_of_ds => [16, self.w_bytes(), gate, 0, a, a],
+            1 => [16, self.w_bytes(), gate, activation, if a <= MAX_SAVED_A_BYTES { a } else { 0 }, 0],
+            _ => [16, 0, 0, 0, 0, 0],
         };
         parts.map(|n| n.next_multiple_of(128))
     }
@@ -145,10 +149,11 @@ impl HopperMix<'_> {
             at += bytes;
             span.part(at - bytes, bytes)
         });
-        let if_present = |span: Span| (span.bytes() > 0).then_some(span);
-        let masks = if_present(parts[2]).map(|m| [m, parts[3]]);
         parts[0] = parts[0].part(0, 16);
-        SavedParts { largest: parts[0], w: if_present(parts[1]), masks, a: if_present(parts[4]) }
+        let [largest, rest @ ..] = parts;
+        let [w, gate_masks, activation_masks, a, slopes] =
+            rest.map(|span: Span| (span.bytes() > 0).then_some(span));
+        SavedParts { largest, w, gate_masks, activation_masks, a, slopes }
     }
 
     /// `kept`, or memory of the call's own, with what owns it.
@@ -165,7 +170,8 @@ impl HopperMix<'_> {
         Ok((own.span(), Some(own)))
     }
 
-    /// The masks after the activation, kept or to be drawn again, with what owns their memory; `None` where nothing is dropped.
+    /// The masks after the activation, kept or to be drawn again, with what owns their memory; `None` where nothing is dropped, or where
+    /// slopes hold them.
     #[allow(clippy::type_complexity)]
     fn activation_masks(
         &self,
@@ -174,6 +180,7 @@ impl HopperMix<'_> {
         kept: Option<Span>,
     ) -> Result<(Option<Span>, Option<DeviceBlock>)> {
         match self.mask_bytes()[1] {
+            _ if self.rows_of_ds => Ok((None, None)),
             0 => Ok((None, None)),
             bytes => Self::kept_or_own(be, op, kept, bytes).map(|(span, own)| (Some(span), own)),
         }
@@ -218,7 +225,8 @@ impl<'a> HopperMix<'a> {
     /// of 16 bytes, and enough work.
     pub(super) fn if_supported(be: &Cuda, call: &'a MixCall) -> Option<HopperMix<'a>> {
         let &MixCall { ref spec, batch, len, .. } = call;
-        let hopper = HopperMix { call, spec, batch, len, products: be.precision().products() };
+        let hopper =
+            HopperMix { call, spec, batch, len, products: be.precision().products(), rows_of_ds: false };
         let most =
             [spec.inputs, spec.rows(), len, batch, spec.rows() * spec.inputs].into_iter().max().unwrap_or(0);
         let serves = spec.glu
@@ -229,6 +237,14 @@ impl<'a> HopperMix<'a> {
             && hopper.tiles(hopper.rows().max(spec.inputs), batch) < 1 << 30
             && be.multiplies_by_warpgroups();
         serves.then_some(hopper)
+    }
+
+    /// As [`HopperMix::if_supported`], with ds as rows.
+    pub(super) fn if_gives_rows(be: &Cuda, call: &'a MixCall) -> Option<HopperMix<'a>> {
+        let rows = RowsOfInput::of((call.spec.inputs, call.batch), call.len);
+        HopperMix::if_supported(be, call)
+            .filter(|hopper| hopper.products == 1 && rows.fits())
+            .map(|hopper| HopperMix { rows_of_ds: true, ..hopper })
     }
 
     /// Number of f32 elements that forward saves for backward.
@@ -283,8 +299,7 @@ impl HopperMix<'_> {
         let k = self.saved_parts(kept);
         let (a, _a) = Self::kept_or_own(be, OP, k.a, self.a_bytes(batch))?;
         let (w, _w) = Self::kept_or_own(be, OP, k.w, self.w_bytes())?;
-        let masks = k.masks.map_or([None, None], |m| m.map(Some));
-        let (activation_masks, _activation_masks) = self.activation_masks(be, OP, masks[1])?;
+        let (activation_masks, _activation_masks) = self.activation_masks(be, OP, k.activation_masks)?;
         let (s, _s) = be.aligned_copy(OP, s.span())?;
 
         be.zero(k.largest)?;
@@ -298,7 +313,7 @@ impl HopperMix<'_> {
                 (256, 1),
                 0,
                 drop_args![
-                    drop; a, w, activation_masks, k.largest, s, params.weight, 0usize, lines, len, outputs, inputs, mode.code(),
+                    drop; a, w, k.slopes, activation_masks, k.largest, s, params.weight, 0usize, lines, len, outputs, inputs, mode.code(),
                     spec.activation.code()
                 ],
             )?;
@@ -316,7 +331,7 @@ impl HopperMix<'_> {
                 self.map_f32(OP, residual_or_y, (batch, outputs), 32)?,
                 self.map_copy(OP, w, (1, rows, inputs), self.along(128))?,
                 self.map_copy(OP, a, (batch, inputs, len), self.across())?,
-                masks[0], k.largest, params.bias, outputs, inputs, len, batch, residual.is_some()
+                k.gate_masks, k.largest, params.bias, outputs, inputs, len, batch, residual.is_some()
             ],
         )?;
         if own.is_some() {
@@ -328,7 +343,13 @@ impl HopperMix<'_> {
         Ok(())
     }
 
-    pub(super) fn backward(&self, be: &Cuda, args: &MixBackward<'_, Cuda>) -> Result<()> {
+    /// lengths: from which on rows of ds are 0.
+    pub(super) fn backward(
+        &self,
+        be: &Cuda,
+        args: &MixBackward<'_, Cuda>,
+        lengths: Option<&Ints>,
+    ) -> Result<()> {
         const OP: &str = "mix_backward";
         let &HopperMix { call, spec, batch, len, .. } = self;
         let MixBackward { ds, grads, dy, s, saved, params, .. } = args;
@@ -336,11 +357,14 @@ impl HopperMix<'_> {
         let (rows, inputs, outputs) = (self.rows(), spec.inputs, spec.outputs);
         let f = spec.activation.code();
         let (saved, _saved) = be.aligned_copy(OP, saved)?;
-        let (s, _s) = be.aligned_copy(OP, s)?;
+        let (s, _s) = if self.rows_of_ds { (s, None) } else { be.aligned_copy(OP, s)? };
         let (dy, _dy) = be.aligned_copy(OP, dy)?;
         let (to, own) = be.aligned_place(OP, ds)?;
         let k = self.saved_parts(saved);
-        let masks = k.masks.map_or([None, None], |m| m.map(Some));
+        let rows_of_ds = self.rows_of_ds.then(|| RowsOfInput::of((inputs, batch), len));
+        if let Some(rows) = &rows_of_ds {
+            be.zero(rows.parts(to).largest)?;
+        }
         let parts =
             self.copy_bytes(batch * rows * len).div_ceil(MAX_DZ_BYTES[self.planes() - 1]).clamp(1, batch);
         let portion = batch.div_ceil(parts);
@@ -348,7 +372,7 @@ impl HopperMix<'_> {
         let dz = be.block(OP, self.copy_bytes(portion * rows * len))?;
         let a_own = k.a.is_none().then(|| be.block(OP, self.a_bytes(portion))).transpose()?;
         let (w, w_own) = Self::kept_or_own(be, OP, k.w, self.w_bytes())?;
-        let (activation_masks, _activation_masks) = self.activation_masks(be, OP, masks[1])?;
+        let (activation_masks, _activation_masks) = self.activation_masks(be, OP, k.activation_masks)?;
         let (first, second) = (DropoutKey::new(call, 0), DropoutKey::new(call, 1));
         let scale = first.scale;
 
@@ -388,7 +412,7 @@ impl HopperMix<'_> {
                     (256, 1),
                     0,
                     drop_args![
-                        first; a, w, activation_masks, k.largest, s, params.weight, b0 * inputs, lines, len, outputs, inputs,
+                        first; a, w, None::<Span>, activation_masks, k.largest, s, params.weight, b0 * inputs, lines, len, outputs, inputs,
                         F16CopiesMode::Recompute.code(), f
                     ],
                 )?;
@@ -409,7 +433,7 @@ impl HopperMix<'_> {
                         w_rows,
                         self.map_copy(OP, a, (a_count, inputs, len), self.across())?,
                         &sums,
-                        masks[0],
+                        k.gate_masks,
                         k.largest,
                         back,
                         params.bias,
@@ -463,6 +487,32 @@ impl HopperMix<'_> {
                     0,
                     args![&grads.bias, &sums, batch * columns, outputs],
                 )?;
+            }
+            if let (Some(rows), Some(slopes)) = (&rows_of_ds, k.slopes) {
+                let SsmRows { values, exponents, largest } = rows.parts(to);
+                be.tiled(
+                    "mix_ds_rows",
+                    self.tiles(inputs, count),
+                    args![
+                        rows.map(OP, values)?,
+                        self.map_copy(OP, slopes, (batch, inputs, len), (64, 128))?,
+                        w_boxes,
+                        self.map_copy(OP, dz, (count, self.rows(), len), self.across())?,
+                        exponents,
+                        largest,
+                        lengths,
+                        k.largest,
+                        back,
+                        b0,
+                        outputs,
+                        inputs,
+                        len,
+                        batch,
+                        count,
+                        scale
+                    ],
+                )?;
+                continue;
             }
             be.tiled(
                 self.kernels().ds,

@@ -2,7 +2,10 @@
 //! names.
 
 use super::{batch_norm, drop_path, embedding, layer_norm, linear, loss, mix, pooling, sample};
-use crate::{device::Cuda, memory::Workspace};
+use crate::{
+    device::Cuda,
+    memory::{Ints, Workspace},
+};
 use s4_backend::{
     BatchNormBackward, BatchNormForward, BatchNormGradientSums, BatchNormInputGradient, BatchNormJoint,
     BatchNormMoments, BatchNormRecompute, DenseOps, DropPath, EmbeddingBackward, EmbeddingForward,
@@ -84,6 +87,27 @@ impl DenseOps for Cuda {
     fn mix_backward(&self, args: MixBackward<'_, Self>, _ws: &mut Workspace) -> Result<()> {
         args.check(self, self.mix_saved_len(&args.call))?;
         mix::backward(self, &args)
+    }
+
+    fn mix_rows_saved_len(&self, call: &MixCall) -> Option<usize> {
+        mix::rows_saved_len(self, call)
+    }
+
+    fn mix_forward_for_rows(&self, args: MixForward<'_, Self>, _ws: &mut Workspace) -> Result<()> {
+        let hopper = mix::giving_rows(self, "mix_forward", &args.call)?;
+        args.check(self, hopper.saved_len())?;
+        hopper.forward(self, &args)
+    }
+
+    fn mix_backward_to_rows(
+        &self,
+        args: MixBackward<'_, Self>,
+        lengths: Option<&Ints>,
+        _ws: &mut Workspace,
+    ) -> Result<()> {
+        let hopper = mix::giving_rows(self, "mix_backward", &args.call)?;
+        args.check(self, hopper.saved_len())?;
+        hopper.backward(self, &args, lengths)
     }
 
     fn drop_path(&self, args: DropPath<'_, Self>) -> Result<()> {

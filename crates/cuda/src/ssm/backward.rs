@@ -8,6 +8,7 @@ use super::{
     chunk_states::ChunkStates,
     discretize::{Discrete, GradientSpans},
     matrices::{FragmentsOf, KernelRange, Matrices, TransitionBuffer},
+    rows::SsmRows,
     saved_powers::SavedPowers,
     sizes::{Sizes, T},
 };
@@ -16,7 +17,7 @@ use crate::{
     driver::{Span, args},
     memory::DeviceBlock,
 };
-use s4_backend::Result;
+use s4_backend::{Error, Result};
 
 /// Arrays of a backward pass, as in [`s4_backend::SsmBackward`].
 pub(super) struct ChunkBackward<'a> {
@@ -24,6 +25,8 @@ pub(super) struct ChunkBackward<'a> {
     pub(super) dstate0: Option<Span>,
     pub(super) grads: GradientSpans,
     pub(super) dy: Span,
+    /// dy as rows; `dy` is then not read.
+    pub(super) dy_rows: Option<SsmRows>,
     pub(super) dstate_end: Option<Span>,
     pub(super) saved: Option<Span>,
     /// States that forward has kept.
@@ -120,6 +123,7 @@ impl Cuda {
             let b = BidirectionalBackward {
                 du: a.du,
                 dy: a.dy,
+                dy_rows: a.dy_rows,
                 u: a.u,
                 saved: a.saved,
                 states: a.states,
@@ -136,6 +140,8 @@ impl Cuda {
                 let dd = (!kernels.anticausal).then_some(a.grads.d);
                 beside.kernel_gradient(&dkern, dd, g, c.sizes, kernels)?;
             }
+        } else if a.dy_rows.is_some() {
+            return Err(Error::unsupported(op, "a call that takes rows", "another"));
         } else {
             let shared = BackwardShared {
                 discrete: &discrete,

@@ -2,8 +2,14 @@
 //! both directions of a bidirectional layer at once, or one.
 
 use super::{
-    chunk_call::ChunkCall, chunk_pass::Entering, chunk_states::ChunkStates, matrices::Matrices,
-    pass_backward::StateOperand, segments::SegmentSplit, sizes::Sizes,
+    chunk_call::ChunkCall,
+    chunk_pass::Entering,
+    chunk_states::ChunkStates,
+    matrices::Matrices,
+    pass_backward::Products,
+    rows::SsmRows,
+    segments::SegmentSplit,
+    sizes::{Sizes, StateBytes, T},
 };
 use crate::{
     device::Cuda,
@@ -42,7 +48,7 @@ pub(super) struct Operands {
 /// Arguments of a pass over both directions, or over one.
 pub(super) struct BidirectionalPass<'a> {
     pub(super) y: Option<Span>,
-    pub(super) x: Span,
+    pub(super) x: PassInput,
     pub(super) operands: &'a Operands,
     /// States that enter the segments, of the direction with time and of the one against it; a pass over one direction
     /// uses the first.
@@ -54,6 +60,24 @@ pub(super) struct BidirectionalPass<'a> {
     pub(super) len: usize,
     /// Whether a pass over one direction goes from the last chunk to the first.
     pub(super) last_to_first: bool,
+}
+
+/// What a pass reads.
+#[derive(Clone, Copy)]
+pub(super) enum PassInput {
+    /// (B, H, L), f32.
+    Plain(Span),
+    /// As `Plain`, to be normed as it is read.
+    Normed(Span, InputNorm),
+    Rows(SsmRows),
+}
+
+/// A batch norm of a pass's input: means and inverse deviations (2, H), scale and offset (H).
+#[derive(Clone, Copy)]
+pub(super) struct InputNorm {
+    pub(super) stats: Span,
+    pub(super) gamma: Span,
+    pub(super) beta: Span,
 }
 
 /// What one launch of a pass reads and writes besides x.
@@ -71,6 +95,8 @@ struct PassArrays {
 pub(super) struct BidirectionalBackward<'a> {
     pub(super) du: Option<Span>,
     pub(super) dy: Span,
+    /// dy as rows; `dy` is then not read.
+    pub(super) dy_rows: Option<SsmRows>,
     pub(super) u: Span,
     pub(super) saved: Option<Span>,
     /// States that forward has kept.
@@ -124,11 +150,28 @@ impl Cuda {
         let Operands { planes, exponents, count, both } = p.operands;
         let tiles = (p.batch * segment_split.segments).div_ceil(64);
         let exact = self.precision().products() == 3;
-        let name = match (y, both) {
-            (None, _) => ["states_1", "states_3"],
-            (_, true) => ["both_1", "both_3"],
-            (_, false) => ["outputs_1", "outputs_3"],
+        // Of the kernels for products of one number and of three, by what they read: numbers, numbers to be normed, rows.
+        let names = match (y, both) {
+            (None, _) => [["states_1", "states_1_norm", "states_1_rows"], ["states_3", "states_3_norm", ""]],
+            (_, true) => [["both_1", "both_1_norm", "both_1_rows"], ["both_3", "both_3_norm", ""]],
+            (_, false) => {
+                [["outputs_1", "outputs_1_norm", "outputs_1_rows"], ["outputs_3", "outputs_3_norm", ""]]
+            }
         }[exact as usize];
+        let (name, x, norm, rows) = match p.x {
+            PassInput::Plain(x) => (names[0], Some(x), None, states.input),
+            PassInput::Normed(x, norm) => (names[1], Some(x), Some(norm), states.input),
+            PassInput::Rows(rows) => {
+                let at = StateBytes::new(T, from, p.batch, segment_split.chunks, true);
+                let rest = |x: Span, at: usize| x.part(at, x.bytes() - at);
+                (
+                    names[2],
+                    None,
+                    None,
+                    Some([rest(rows.values, at.values), rest(rows.exponents, at.exponents)]),
+                )
+            }
+        };
         let both_at_once = y.is_some() && *both;
         let kept_state_bytes = if exact { 2 * PLANE } else { PLANE };
         let shared = match (y, both_at_once) {
@@ -144,7 +187,7 @@ impl Cuda {
             shared,
             args![
                 y.map(|y| heads_part(y, row)),
-                heads_part(p.x, row),
+                x.map(|x| heads_part(x, row)),
                 heads_part(planes.span(), count * PLANE),
                 heads_part(exponents.span(), 8 * 4),
                 init[0].map(|x| heads_part(x, state)),
@@ -155,8 +198,13 @@ impl Cuda {
                 states.values[1],
                 states.exponents[0],
                 states.exponents[1],
+                rows.map(|[values, _]| values),
+                rows.map(|[_, exponents]| exponents),
                 states.largest.map(|x| heads_part(x, 4 * 4)),
                 p.lengths,
+                norm.map(|norm| heads_part(norm.stats, 4)),
+                norm.map(|norm| heads_part(norm.gamma, 4)),
+                norm.map(|norm| heads_part(norm.beta, 4)),
                 p.batch,
                 s.heads,
                 segment_split.segments,
@@ -263,7 +311,7 @@ impl Cuda {
             b.states.is_none().then(|| self.operands(op, m, b.d, s, of(false, false))).transpose()?;
         let ahead = BidirectionalPass {
             y: None,
-            x: b.u,
+            x: PassInput::Plain(b.u),
             // Not used where the states have been kept.
             operands: forward.as_ref().unwrap_or(&adjoint),
             entering: [entering(false), entering(both)],
@@ -275,7 +323,7 @@ impl Cuda {
         };
         let back = BidirectionalPass {
             y: b.du,
-            x: b.dy,
+            x: b.dy_rows.map_or(PassInput::Plain(b.dy), PassInput::Rows),
             operands: &adjoint,
             entering: [Entering::Computed; 2],
             states: ChunkStates::default(),
@@ -292,16 +340,16 @@ impl Cuda {
         // Two portions of the heads, one after the other, so that the states of one are in memory at a time.
         let portions = if both && s.heads % 2 == 0 { 2 } else { 1 };
         let portion = s.heads / portions;
-        // Two blocks of the gradient's products per multiprocessor and no more: a few more would run alone after the
-        // others.
-        let steps = (batch * c.segment_split.chunks).div_ceil(32);
-        let parts = (2 * self.processors() / portion).min(steps.div_ceil(8)).max(1);
+        // As many blocks of the gradient's products as run at a time and no more: a few more would run alone after the others.
+        let (at_a_time, rows) = if both && self.states_in_f16() { (1, 64) } else { (2, 32) };
+        let steps = (batch * c.segment_split.chunks).div_ceil(rows);
+        let parts = (at_a_time * self.processors() / portion).min(steps.div_ceil(8)).max(1);
         let cells = s.heads * side * side;
         let partial_sums_count = if parts > 1 { dirs } else { 0 };
         let partial_sums: Vec<DeviceBlock> =
             (0..partial_sums_count).map(|_| self.scratch(op, parts * cells)).collect::<Result<_>>()?;
-        let x = b.states.is_none().then(|| self.states_scratch(c, portion)).transpose()?;
-        let dx = self.states_scratch(c, portion)?;
+        let x = b.states.is_none().then(|| self.states_scratch(c, portion, true)).transpose()?;
+        let dx = self.states_scratch(c, portion, b.dy_rows.is_none())?;
         for from in (0..s.heads).step_by(portion) {
             let heads = from..from + portion;
             let (split, end) = (c.segment_split, [None; 2]);
@@ -314,14 +362,30 @@ impl Cuda {
                 }
                 (None, kept) => kept.unwrap_or_default().from_head(from, c),
             };
-            let dx = dx.states();
+            let mut dx = dx.states();
+            if let Some(rows) = b.dy_rows {
+                let given = ChunkStates {
+                    input: Some([rows.values, rows.exponents]),
+                    largest: Some(rows.largest),
+                    ..ChunkStates::default()
+                };
+                dx = ChunkStates { values: dx.values, exponents: dx.exponents, ..given.from_head(from, c) };
+            }
             let arrays = PassArrays { y: b.du, init: dinit, end, states: dx };
             self.run_directions(&back, s, split, arrays, heads.clone())?;
+            let target = |dir: usize| partial_sums.get(dir).unwrap_or(&sums[dir]).span();
+            if self.states_in_f16() {
+                let targets = [Some(target(0)), both.then(|| target(1))];
+                self.gradient_products_of_f16(c, targets, &dx, &x, heads, parts)?;
+                continue;
+            }
             for dir in 0..dirs {
                 // The adjoint of the causal pass goes against time.
-                let (dy, u) = (StateOperand::new(b.dy, &dx, dirs - 1 - dir), StateOperand::new(b.u, &x, dir));
-                let target = partial_sums.get(dir).unwrap_or(&sums[dir]).span();
-                self.gradient_product(c, target, &dy, &u, heads.clone(), parts)?;
+                let states = |x: &ChunkStates, dir: usize| x.values[dir].expect("a pass over this direction");
+                let (ds, s) = (states(&dx, dirs - 1 - dir), states(&x, dir));
+                let (dy, u, channel, heads) = (b.dy, b.u, (1, 0), heads.clone());
+                let products = Products { target: target(dir), dy, ds, u, s, channel, heads, parts };
+                self.chunk_gradient_product(c, &products)?;
             }
         }
         for (sum, cell) in sums.iter().zip(&partial_sums) {
@@ -338,7 +402,7 @@ impl Cuda {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ssm::{segments::split_bidirectional, sizes::T};
+    use crate::ssm::segments::split_bidirectional;
 
     #[test]
     fn segments_cover_the_sequence_and_fit_in_shared_memory() {

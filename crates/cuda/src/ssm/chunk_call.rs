@@ -64,6 +64,16 @@ impl Cuda {
         (segment_split, suits && (spec.bidirectional || batch * segment_split.segments >= 16))
     }
 
+    /// Whether `bidirectional_pass.rs` serves a call, as far as sizes decide.
+    pub(super) fn passes_in_both_directions(
+        &self,
+        op: &'static str,
+        spec: &SsmSpec,
+        batch_and_len: (usize, usize),
+    ) -> bool {
+        Sizes::new(op, spec).is_ok_and(|s| self.plan_segments(spec, s, batch_and_len).1)
+    }
+
     /// The call with its sizes and its cut.
     pub(super) fn chunk_call<'a>(
         &self,

@@ -1,7 +1,7 @@
 //! Whole sequences by chunked passes, forward.
 
 use super::{
-    bidirectional_pass::BidirectionalPass,
+    bidirectional_pass::{BidirectionalPass, InputNorm, PassInput},
     chunk_call::ChunkCall,
     chunk_pass::{Entering, Pass},
     chunk_states::ChunkStates,
@@ -22,6 +22,8 @@ pub(super) struct ChunkForward {
     /// Where the pass of `bidirectional_pass.rs` keeps states for backward.
     pub(super) states: ChunkStates,
     pub(super) u: Span,
+    /// The norm of u that the pass of `bidirectional_pass.rs` applies as it reads it.
+    pub(super) norm: Option<InputNorm>,
     pub(super) state0: Option<Span>,
 }
 
@@ -34,7 +36,7 @@ impl Cuda {
     ) -> Result<()> {
         let Sizes { heads, pairs, rank, np, .. } = c.sizes;
         let rows = c.batch * heads;
-        let &ChunkForward { y, state_end, saved, u, state0, .. } = a;
+        let &ChunkForward { y, state_end, saved, u, norm, state0, .. } = a;
         let spec = &c.layer.spec;
         if c.segment_split.segments > 1
             && k.segment_power.as_ref().is_none_or(|(chunks_per_segment, _)| {
@@ -51,7 +53,7 @@ impl Cuda {
         if let Some(operands) = &k.operands {
             let pass = BidirectionalPass {
                 y: Some(y),
-                x: u,
+                x: norm.map_or(PassInput::Plain(u), |norm| PassInput::Normed(u, norm)),
                 operands,
                 entering: [entering(false), entering(spec.bidirectional)],
                 states: a.states,

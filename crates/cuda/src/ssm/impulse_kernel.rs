@@ -70,6 +70,7 @@ impl Cuda {
             dstate0: None,
             grads,
             dy: dkernel,
+            dy_rows: None,
             dstate_end: None,
             saved: None,
             states: None,

@@ -16,10 +16,12 @@ mod matrices;
 mod ops;
 mod pass_backward;
 mod plan;
+mod rows;
 mod saved_powers;
 mod segments;
 mod sizes;
 mod step;
 
 pub use plan::SsmPlan;
+pub(crate) use rows::{RowsOfInput, SsmRows};
 pub use step::StepPlan;

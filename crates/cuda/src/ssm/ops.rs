@@ -3,18 +3,26 @@
 
 use super::{
     backward::ChunkBackward,
-    chunk_states::ChunkStates,
+    bidirectional_pass::InputNorm,
+    chunk_states::{ChunkStates, SavedStatesKey},
     conv::{Convolution, ConvolutionBackward},
     discretize::Layer,
     forward::ChunkForward,
     intervals,
     matrices::KernelRange,
     plan::{Prepared, PreparedKey, SsmPlan},
+    rows::{RowsOfInput, SsmRows},
     sizes::Sizes,
 };
-use crate::{device::Cuda, driver::Span, memory::Workspace, precision::Precision};
+use crate::{
+    device::Cuda,
+    driver::Span,
+    memory::{Ref, Workspace},
+    precision::Precision,
+};
 use s4_backend::{
-    Algorithm, Code, Error, Result, SsmBackward, SsmCall, SsmForward, SsmOps, SsmPass, SsmPrepare, SsmSpec,
+    Algorithm, Code, Error, Result, SsmBackward, SsmCall, SsmForward, SsmInputNorm, SsmOps, SsmPass,
+    SsmPrepare, SsmSpec,
 };
 
 impl Cuda {
@@ -34,7 +42,12 @@ impl Cuda {
         !states && matches!(self.chosen_algorithm(call), Algorithm::Fft | Algorithm::Cauchy)
     }
 
-    fn forward_by_chunks(&self, args: &SsmForward<'_, Self>, plan: &mut SsmPlan) -> Result<()> {
+    fn forward_by_chunks(
+        &self,
+        args: &SsmForward<'_, Self>,
+        norm: Option<InputNorm>,
+        plan: &mut SsmPlan,
+    ) -> Result<()> {
         const OP: &str = "ssm_forward";
         let states = args.state0.is_some() || args.state_end.is_some();
         let call = &args.call;
@@ -45,10 +58,14 @@ impl Cuda {
             saved: None,
             states: ChunkStates::default(),
             u: args.u.span(),
+            norm,
             state0: args.state0.map(|s| s.span()),
         };
         let aligned = [arrays.y, arrays.u].into_iter().all(Span::is_aligned);
         let bidirectional_pass = c.bidirectional_pass && !states && aligned;
+        if norm.is_some() && !bidirectional_pass {
+            return Err(Error::unsupported(OP, "a call that norms its input", "another"));
+        }
         let (version, rate) = (call.version, call.options.rate.to_bits());
         let prepared = plan.prepared.take();
         if let Some(saved) = &args.saved {
@@ -69,7 +86,8 @@ impl Cuda {
                 arrays.states.largest.map_or(Ok(()), |largest| self.zero(largest))?;
             }
             self.chunk_forward(&arrays, &c, &mut once)?;
-            (powers.key, powers.states) = (Some((version, rate)), kept.map(|saved| c.states_key(saved)));
+            (powers.key, powers.states) =
+                (Some((version, rate)), kept.map(|saved| SavedStatesKey::of(call, saved)));
             plan.powers = Some(powers);
             return Ok(());
         }
@@ -166,6 +184,17 @@ impl SsmOps for Cuda {
         }
     }
 
+    fn ssm_reads_input(
+        &self,
+        call: &SsmCall<'_, Self>,
+        saved: Ref<'_>,
+        states: bool,
+        plan: &SsmPlan,
+    ) -> bool {
+        let by_chunks = !states && call.options.intervals.is_none() && !self.convolves(call, states);
+        !by_chunks || !plan.keeps_states(call, saved.span())
+    }
+
     fn ssm_prepare(&self, args: SsmPrepare<'_, Self>, plan: &mut SsmPlan) -> Result<()> {
         args.check(self, &plan.spec)?;
         plan.prepared = None;
@@ -209,12 +238,37 @@ impl SsmOps for Cuda {
         if self.convolves(&args.call, states) {
             return self.fft_forward(&args);
         }
-        self.forward_by_chunks(&args, plan)?;
+        self.forward_by_chunks(&args, None, plan)?;
         match args.call.options.algorithm {
             // Algorithm 1 has no states: of the chunks' results the end state stays, and y is written anew, unless a state enters.
             Algorithm::Cauchy if args.state0.is_none() => self.fft_forward(&args),
             _ => Ok(()),
         }
+    }
+
+    fn ssm_norms_input(&self, call: &SsmCall<'_, Self>, states: bool) -> bool {
+        let by_chunks = !states && call.options.intervals.is_none();
+        by_chunks
+            && self.chosen_algorithm(call) == Algorithm::Chunk
+            && self.passes_in_both_directions("ssm_forward", &call.spec, (call.batch, call.len))
+    }
+
+    fn ssm_forward_of_norm(
+        &self,
+        args: SsmForward<'_, Self>,
+        norm: SsmInputNorm<'_, Self>,
+        plan: &mut SsmPlan,
+        _ws: &mut Workspace,
+    ) -> Result<()> {
+        args.check(self, &plan.spec, self.ssm_saved_len(&args.call))?;
+        norm.check(self, &args.call)?;
+        let states = args.state0.is_some() || args.state_end.is_some();
+        if !self.ssm_norms_input(&args.call, states) {
+            return Err(Error::unsupported("ssm_forward", "a call that norms its input", "another"));
+        }
+        let SsmInputNorm { stats, gamma, beta } = norm;
+        let norm = InputNorm { stats: stats.span(), gamma: gamma.span(), beta: beta.span() };
+        self.forward_by_chunks(&args, Some(norm), plan)
     }
 
     fn ssm_backward(
@@ -223,7 +277,6 @@ impl SsmOps for Cuda {
         plan: &mut SsmPlan,
         _ws: &mut Workspace,
     ) -> Result<()> {
-        const OP: &str = "ssm_backward";
         args.check(self, &plan.spec, self.ssm_saved_len(&args.call))?;
         if let Some(intervals) = args.call.options.intervals {
             return self.backward_with_intervals(&args, intervals);
@@ -232,6 +285,41 @@ impl SsmOps for Cuda {
         if self.convolves(&args.call, states) {
             return self.fft_backward(&args);
         }
+        self.backward_by_chunks(&args, None, plan)
+    }
+
+    fn ssm_takes_rows(&self, call: &SsmCall<'_, Self>) -> bool {
+        self.precision().products() == 1
+            && self.ssm_norms_input(call, false)
+            && RowsOfInput::of((call.spec.heads, call.batch), call.len).fits()
+    }
+
+    fn ssm_backward_of_rows(
+        &self,
+        args: SsmBackward<'_, Self>,
+        plan: &mut SsmPlan,
+        _ws: &mut Workspace,
+    ) -> Result<()> {
+        const OP: &str = "ssm_backward";
+        args.check(self, &plan.spec, self.ssm_saved_len(&args.call))?;
+        let (call, dy) = (&args.call, args.dy.span());
+        if !self.ssm_takes_rows(call) || !dy.is_aligned() {
+            return Err(Error::unsupported(OP, "a call that takes rows", "another"));
+        }
+        let rows = RowsOfInput::of((call.spec.heads, call.batch), call.len).parts(dy);
+        self.backward_by_chunks(&args, Some(rows), plan)
+    }
+}
+
+impl Cuda {
+    /// dy_rows: dy, where it is given as rows.
+    fn backward_by_chunks(
+        &self,
+        args: &SsmBackward<'_, Self>,
+        dy_rows: Option<SsmRows>,
+        plan: &mut SsmPlan,
+    ) -> Result<()> {
+        const OP: &str = "ssm_backward";
         let call = &args.call;
         let c = self.chunk_call(OP, call, args.params)?;
         let kernel_ranges = KernelRange::causal_and_anticausal(call.spec.channels);
@@ -243,12 +331,13 @@ impl SsmOps for Cuda {
         };
         let powers = plan.powers.as_ref().filter(|p| p.key == Some(parameters));
         let saved = saved_span(OP, args.saved.span())?;
-        let kept = saved.filter(|&saved| powers.is_some_and(|p| p.states == Some(c.states_key(saved))));
+        let kept = saved.filter(|&saved| plan.keeps_states(call, saved));
         let arrays = ChunkBackward {
             du: args.du.as_ref().map(|d| d.span()),
             dstate0: args.dstate0.as_ref().map(|s| s.span()),
             grads: (&args.grads).into(),
             dy: args.dy.span(),
+            dy_rows,
             dstate_end: args.dstate_end.map(|s| s.span()),
             saved,
             states: kept.map(|saved| c.saved_states(saved)),

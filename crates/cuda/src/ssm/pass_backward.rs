@@ -10,7 +10,7 @@ use super::{
 use crate::{
     Precision,
     device::Cuda,
-    driver::{Span, args},
+    driver::{Arg, ElementType, Span, TensorMap, args},
     memory::DeviceBlock,
 };
 use s4_backend::Result;
@@ -30,79 +30,54 @@ pub(super) struct Products {
     pub(super) parts: usize,
 }
 
-/// One side of the product of one direction: dY and dS, or X and S.
-pub(super) struct StateOperand {
-    /// Numbers of all heads.
-    rows: Span,
-    /// States of the heads of a range, and their powers of two where they are f16.
-    states: Span,
-    exponents: Option<Span>,
-    /// Bits of the largest magnitudes of all heads (H, 4), where the states are f16.
-    largest: Option<Span>,
-    direction: usize,
-}
-
-impl StateOperand {
-    pub(super) fn new(rows: Span, states: &ChunkStates, direction: usize) -> StateOperand {
-        StateOperand {
-            rows,
-            states: states.values[direction].expect("a pass over this direction"),
-            exponents: states.exponents[direction],
-            largest: states.largest,
-            direction,
-        }
-    }
-}
-
 impl Cuda {
-    /// The gradients [dToep, dW; dV, dQ] of one direction, for the heads of the range.
-    pub(super) fn gradient_product(
+    /// The gradients [dToep, dW; dV, dQ] of the causal pass and, in a bidirectional layer, of the anticausal one, for the heads of the
+    /// range: of operands in f16. `dx`: what the adjoint pass has left, `x`: what the pass has left.
+    pub(super) fn gradient_products_of_f16(
         &self,
         c: &ChunkCall<'_>,
-        target: Span,
-        dy: &StateOperand,
-        u: &StateOperand,
+        targets: [Option<Span>; 2],
+        dx: &ChunkStates,
+        x: &ChunkStates,
         range: Range<usize>,
         parts: usize,
     ) -> Result<()> {
-        let (Some(largest_dy), Some(largest_x)) = (dy.largest, u.largest) else {
-            let (ds, s) = (dy.states, u.states);
-            let products =
-                Products { target, dy: dy.rows, ds, u: u.rows, s, channel: (1, 0), heads: range, parts };
-            return self.chunk_gradient_product(c, &products);
+        let (side, heads) = (c.sizes.side(), c.sizes.heads);
+        let target =
+            |x: Span| x.part(4 * side * side * range.start, x.bytes() - 4 * side * side * range.start);
+        let total = c.batch * c.segment_split.chunks;
+        let both = targets[1].is_some();
+        let (rows_of_a_step, stages) = (if both { 64 } else { 32 }, 4);
+        // Values and exponents, and the largest numbers, of which there are four a head: `which` of them.
+        let rows = |[values, exponents]: [Span; 2], of: &ChunkStates, which: usize| -> Result<[Arg; 3]> {
+            let shape = (range.len(), total, T);
+            let map = TensorMap::new(c.op, values, ElementType::F16, shape, (rows_of_a_step, 128))?;
+            let largest = of.largest.expect("with states in f16");
+            let at = 4 * (4 * range.start + which);
+            Ok([map.into(), exponents.into(), largest.part(at, largest.bytes() - at).into()])
         };
-        let (side, heads, chunks) = (c.sizes.side(), c.sizes.heads, c.segment_split.chunks);
-        // ⌈2³² / chunks⌉, which does not fit for one chunk, nor is used.
-        let reciprocal = (1u64 << 32).div_ceil(chunks as u64) as u32;
-        let heads_part = |x: Span, bytes_per_head: usize| {
-            x.part(range.start * bytes_per_head, x.bytes() - range.start * bytes_per_head)
+        let input = |of: &ChunkStates| rows(of.input.expect("with states in f16"), of, 0);
+        let states = |of: &ChunkStates, dir: usize| {
+            let of_direction =
+                [of.values[dir], of.exponents[dir]].map(|x| x.expect("a pass over this direction"));
+            rows(of_direction, of, 1 + dir)
         };
-        self.launch(
-            ("chunk_pass_backward_f16_sm90", "grad"),
-            (range.len(), parts, 1),
-            (256, 1),
-            // Of 32 (sequence, chunk) each: three stages of copies, two of both operands in core matrices.
-            3 * (6 * 4096 + 2 * 4 * 32) + 2 * 2 * 4 * 16 * 144,
-            args![
-                heads_part(target, 4 * side * side),
-                heads_part(dy.rows, 4 * c.len),
-                dy.states,
-                dy.exponents,
-                heads_part(u.rows, 4 * c.len),
-                u.states,
-                u.exponents,
-                heads_part(largest_dy, 4 * 4),
-                heads_part(largest_x, 4 * 4),
-                1 + dy.direction,
-                1 + u.direction,
-                c.lengths,
-                c.batch,
-                heads,
-                chunks,
-                reciprocal,
-                c.len
-            ],
-        )
+        let (dy, u) = (input(dx)?, input(x)?);
+        // The adjoint of the causal pass goes against time.
+        let (name, arrays) = match both {
+            false => ("grad_one", vec![dy, u, states(dx, 0)?, states(x, 0)?]),
+            true => {
+                let (s, ds) = ([states(x, 0)?, states(x, 1)?], [states(dx, 1)?, states(dx, 0)?]);
+                ("grad_both", vec![dy, s[1], ds[0], u, ds[1], s[0]])
+            }
+        };
+        let shared = stages * (arrays.len() * rows_of_a_step * (128 + 4) + 8) + 1024;
+        let threads = 8 * rows_of_a_step as u32;
+        let mut arguments: Vec<Arg> = targets.into_iter().flatten().map(|x| target(x).into()).collect();
+        arguments.extend(arrays.into_iter().flatten());
+        arguments.extend(args![total, heads]);
+        let grid = (range.len(), parts, 1);
+        self.launch(("chunk_pass_backward_f16_sm90", name), grid, (threads, 1), shared, &arguments)
     }
 
     /// The gradients [dToep, dW; dV, dQ] (channels, H, T + NP, T + NP); dV and dQ with the first channel only.

@@ -4,13 +4,14 @@ use super::{
     backward::BackwardConstants,
     bidirectional_pass::{Operands, OperandsOf},
     chunk_call::ChunkCall,
+    chunk_states::SavedStatesKey,
     discretize::Discrete,
     matrices::{FragmentsOf, KernelRange, TransitionBuffer},
     saved_powers::SavedPowers,
     segments::SegmentSplit,
 };
-use crate::{device::Cuda, memory::DeviceBlock};
-use s4_backend::{Result, SsmSpec};
+use crate::{device::Cuda, driver::Span, memory::DeviceBlock};
+use s4_backend::{Result, SsmCall, SsmSpec};
 use std::sync::Arc;
 
 /// The constants that depend on parameters and rate alone, kept while those stay the same.
@@ -23,6 +24,15 @@ pub struct SsmPlan {
     pub(super) powers: Option<SavedPowers>,
     /// What was computed ahead for the next pass of training.
     pub(super) prepared: Option<(PreparedKey, Prepared)>,
+}
+
+impl SsmPlan {
+    /// Whether the last forward pass of training was this call and has left its states and its input in `saved`.
+    pub(super) fn keeps_states(&self, call: &SsmCall<'_, Cuda>, saved: Span) -> bool {
+        let parameters = Some((call.version, call.options.rate.to_bits()));
+        let last = self.powers.as_ref().filter(|powers| powers.key == parameters);
+        last.is_some_and(|powers| powers.states == Some(SavedStatesKey::of(call, saved)))
+    }
 }
 
 /// To which pass prepared constants belong.

@@ -57,13 +57,17 @@ impl StateBytes {
         let rows = heads * batch * chunks;
         StateBytes {
             values: rows * np * if in_f16 { 2 } else { 4 },
-            exponents: if in_f16 { 4 * rows } else { 0 },
+            // As many of a head as begin at multiples of 16 bytes (`exponents_of_head` of kernels/ssm/chunk.cuh).
+            exponents: if in_f16 { 4 * heads * (batch * chunks).next_multiple_of(4) } else { 0 },
         }
     }
 }
 
-/// f32 numbers that the states in f16 of a whole call take.
+/// f32 numbers that the states in f16 of a whole call take, and its input in f16.
 pub(super) fn saved_states_len(s: Sizes, directions: usize, batch: usize, chunks: usize) -> usize {
-    let bytes = StateBytes::new(s.np, s.heads, batch, chunks, true);
-    directions * (bytes.values + bytes.exponents) / 4 + 4 * s.heads
+    let bytes = |n: usize| {
+        let StateBytes { values, exponents } = StateBytes::new(n, s.heads, batch, chunks, true);
+        values + exponents
+    };
+    (directions * bytes(s.np) + bytes(T)) / 4 + 4 * s.heads
 }

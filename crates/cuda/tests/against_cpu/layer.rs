@@ -116,13 +116,16 @@ pub fn outputs_around<B: Backend>(
     let mut g = run.params.each_ref().map(|x| be.alloc(x.len()).unwrap());
     let mut du = nan(be, batch * spec.heads * len);
     let mut dstate0 = nan(be, spec.state_len(batch));
+    // What is said not to be read is not there.
+    let unread = nan(be, batch * spec.heads * len);
+    let reads_input = be.ssm_reads_input(&call, all(be, &saved), run.states, plan);
     let backward = SsmBackward {
         du: Some(full(be, &mut du)),
         dstate0: run.states.then(|| full(be, &mut dstate0)),
         grads: grads(be, &mut g),
         dy: all(be, &dy),
         dstate_end: dend.as_ref().map(|s| all(be, s)),
-        u: all(be, &u),
+        u: all(be, if reads_input { &u } else { &unread }),
         state0: state0.as_ref().map(|s| all(be, s)),
         saved: all(be, &saved),
         params: params(be, &p),

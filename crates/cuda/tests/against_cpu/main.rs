@@ -14,6 +14,7 @@ mod memory;
 mod mix;
 mod norm;
 mod precision;
+mod rows;
 mod ssm;
 mod step;
 mod training_steps;

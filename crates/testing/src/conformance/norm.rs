@@ -263,7 +263,7 @@ impl<B: Backend> Suite<'_, B> {
                 let (lengths, eps, momentum) = (a.ints.first(), EPS, MOMENTUM);
                 backend.batch_norm_forward(
                     BatchNormForward {
-                        y,
+                        y: Some(y),
                         stats,
                         running,
                         x,

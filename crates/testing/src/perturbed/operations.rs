@@ -256,7 +256,7 @@ operations! {
         shape: value,
     }
     batch_norm_forward(BatchNormForward) {
-        y: set, stats: set, running: set, x: view, gamma: view, beta: view, lengths: value, eps: value,
+        y: set_option, stats: set, running: set, x: view, gamma: view, beta: view, lengths: value, eps: value,
         momentum: value, training: value, shape: value,
     }
     batch_norm_recompute(BatchNormRecompute) {
@@ -334,6 +334,15 @@ impl<B: Backend> SsmOps for Perturbed<B> {
     }
     fn ssm_saved_len(&self, call: &SsmCall<'_, Self>) -> usize {
         self.inner.ssm_saved_len(&inner_call(call))
+    }
+    fn ssm_reads_input(
+        &self,
+        call: &SsmCall<'_, Self>,
+        saved: B::Ref<'_>,
+        states: bool,
+        plan: &B::SsmPlan,
+    ) -> bool {
+        self.inner.ssm_reads_input(&inner_call(call), saved, states, plan)
     }
     fn ssm_forward(
         &self,
