@@ -388,7 +388,9 @@ DEV void pass(const Pass& a) {
     // Numbers that are not negative are ordered as their bits are.
     if (one_pass.lane == 0) {
       atomicMax(a.largest + 4 * blockIdx.y, __float_as_int(x));
-      atomicMax(a.largest + 4 * blockIdx.y + 1 + one_pass.direction, __float_as_int(state));
+      // A pass that only ends segments begins them with zero: its states are not those that enter.
+      if (one_pass.direction ? a.states[1] : a.states[0])
+        atomicMax(a.largest + 4 * blockIdx.y + 1 + one_pass.direction, __float_as_int(state));
     }
   }
   if (float* end = one_pass.direction ? a.end[1] : a.end[0]) EACH_ROW(r) {
@@ -420,7 +422,7 @@ PASS(outputs_1, 128, 2, 1, true, false)
 PASS(outputs_3, 128, 2, 3, true, false)
 PASS(both_1, 256, 1, 1, true, true)
 PASS(both_3, 256, 1, 3, true, true)
-PASS_OF(states_1_rows, 128, 3, 1, false, false, ROWS)
+PASS_OF(states_1_rows, 128, 4, 1, false, false, ROWS)
 PASS_OF(outputs_1_rows, 128, 2, 1, true, false, ROWS)
 PASS_OF(both_1_rows, 256, 1, 1, true, true, ROWS)
 

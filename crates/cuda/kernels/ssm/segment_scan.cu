@@ -1,6 +1,6 @@
 // The scan over the segments of each sequence: from the final state of each segment that starts at zero to the state
 // that enters each segment.
-#include "common/base.cuh"
+#include "common/split16.cuh"
 
 // init (B, segments, H, NP): s ← s·Qᵀ + e over the segments in order (last_to_first: in reverse), e what each segment
 // adds by itself, s written before each. q (H, NP, NP) f32 is Qᵀ − 1, which multiplies from the right, s′[m] = s[m] +
@@ -71,3 +71,96 @@ SCAN(scan_128_1, 128, 1, 4)
 SCAN(scan_32_4, 32, 4, 1)
 SCAN(scan_64_4, 64, 4, 1)
 SCAN(scan_128_4, 128, 4, 1)
+
+#if __CUDA_ARCH__ >= 800
+
+// As scan<64, …>, for sixteen sequences by one warp: s·q by the tensor cores, in three products of f16 pairs, with a power of two for each
+// row of s and one for q. A pair holds 22 bits, and what it multiplies is the change of s alone. Grid (B / 16, H, directions); block: 32
+// threads.
+DEV void scan_by_products(float* init, const float* e, const float* state0, const float* q, int B, int H, int segments, int last_to_first) {
+  constexpr int NP = 64, KS = NP / 16, NT = NP / 8;
+  const int lane = threadIdx.x, g = lane >> 2, t = lane & 3, h = blockIdx.y;
+  q += (i64)h * NP * NP;
+  // Operand B of mma for k from 16k and the columns from 8n: rows 2t, 2t + 1 and 2t + 8, 2t + 9, column g.
+  float m = 0.f;
+  for (int i = lane; i < NP * NP / 4; i += 32) {
+    const float4 v = ((const float4*)q)[i];
+    m = fmaxf(fmaxf(m, fmaxf(fabsf(v.x), fabsf(v.y))), fmaxf(fabsf(v.z), fabsf(v.w)));
+  }
+  for (int k = 16; k; k >>= 1) m = fmaxf(m, __shfl_xor_sync(~0u, m, k));
+  const int eq = m == 0.f ? 0 : f16_exponent(m, 64);
+  const float scale_q = power_of_two(eq);
+  u32 high[KS][NT][2], low[KS][NT][2];
+#pragma unroll
+  for (int k = 0; k < KS; ++k)
+#pragma unroll
+    for (int n = 0; n < NT; ++n)
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const float* p = q + (16 * k + 8 * i + 2 * t) * NP + 8 * n + g;
+        split_f16(high[k][n][i], low[k][n][i], p[0], p[NP], scale_q);
+      }
+  // Rows g and g + 8 of the sixteen sequences.
+  int b[2];
+  i64 first[2];
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    b[r] = blockIdx.x * 16 + 8 * r + g;
+    first[r] = ((i64)min(b[r], B - 1) * segments * H + h) * NP + 2 * t;
+  }
+  auto at = [&](int r, int k) { return first[r] + (i64)(last_to_first ? segments - 1 - k : k) * H * NP; };
+  float s[NT][4];
+  float2 next[2][NT];
+#pragma unroll
+  for (int r = 0; r < 2; ++r)
+#pragma unroll
+    for (int n = 0; n < NT; ++n) {
+      const float2 x = state0 ? *(const float2*)(state0 + ((i64)min(b[r], B - 1) * H + h) * NP + 8 * n + 2 * t) : make_float2(0.f, 0.f);
+      s[n][2 * r] = x.x, s[n][2 * r + 1] = x.y;
+      next[r][n] = *(const float2*)(e + at(r, 0) + 8 * n);
+    }
+  for (int k = 0; k < segments; ++k) {
+    float change[NT][4] = {}, back[2];
+    u32 sh[KS][4], sl[KS][4];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      float m = 0.f;
+#pragma unroll
+      for (int n = 0; n < NT; ++n) {
+        if (b[r] < B) *(float2*)(init + at(r, k) + 8 * n) = make_float2(s[n][2 * r], s[n][2 * r + 1]);
+        m = fmaxf(m, fmaxf(fabsf(s[n][2 * r]), fabsf(s[n][2 * r + 1])));
+      }
+      m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
+      m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
+      const int es = m == 0.f ? 0 : f16_exponent(m, 64);
+      const float scale = power_of_two(es);
+      back[r] = power_of_two(-es) * power_of_two(-eq);
+#pragma unroll
+      for (int n = 0; n < NT; ++n)
+        split_f16(sh[n / 2][2 * (n & 1) + r], sl[n / 2][2 * (n & 1) + r], s[n][2 * r], s[n][2 * r + 1], scale);
+    }
+#pragma unroll
+    for (int i = 0; i < KS; ++i)
+#pragma unroll
+      for (int n = 0; n < NT; ++n) {
+        mma_f16(change[n], sl[i], high[i][n][0], high[i][n][1]);
+        mma_f16(change[n], sh[i], low[i][n][0], low[i][n][1]);
+        mma_f16(change[n], sh[i], high[i][n][0], high[i][n][1]);
+      }
+#pragma unroll
+    for (int r = 0; r < 2; ++r)
+#pragma unroll
+      for (int n = 0; n < NT; ++n) {
+        s[n][2 * r] += fmaf(change[n][2 * r], back[r], next[r][n].x);
+        s[n][2 * r + 1] += fmaf(change[n][2 * r + 1], back[r], next[r][n].y);
+        if (k + 1 < segments) next[r][n] = *(const float2*)(e + at(r, k + 1) + 8 * n);
+      }
+  }
+}
+extern "C" __global__ void __launch_bounds__(32)
+    scan_64_16(float* init, float* init1, const float* e, const float* e1, const float* state0, const float* q, int B, int H, int segments, int last_to_first) {
+  const bool second = blockIdx.z == 1;
+  scan_by_products(second ? init1 : init, second ? e1 : e, state0, q, B, H, segments, second || last_to_first);
+}
+
+#endif

@@ -46,6 +46,7 @@ pub(super) struct Operands {
 }
 
 /// Arguments of a pass over both directions, or over one.
+#[derive(Clone, Copy)]
 pub(super) struct BidirectionalPass<'a> {
     pub(super) y: Option<Span>,
     pub(super) x: PassInput,
@@ -248,13 +249,15 @@ impl Cuda {
         let ends: Vec<DeviceBlock> =
             (0..dirs).map(|_| self.scratch(op, entering_len)).collect::<Result<_>>()?;
         let end = [Some(ends[0].span()), ends.get(1).map(|e| e.span())];
-        let arrays = PassArrays { end, ..PassArrays::default() };
+        // Where x is to be kept as rows, this pass writes them, and the one that follows reads them.
+        let states = ChunkStates { values: [None; 2], exponents: [None; 2], ..p.states };
+        let arrays = PassArrays { end, states, ..PassArrays::default() };
         self.run_directions(p, s, segment_split, arrays, 0..s.heads)?;
-        let (name, rows, threads) = if p.batch == 1 { ("scan_64_1", 1, 256) } else { ("scan_64_4", 4, 64) };
+        let scan = self.scan_kernel(s.np, p.batch);
         self.launch(
-            ("segment_scan", name),
-            (p.batch.div_ceil(rows), s.heads, dirs),
-            (threads, 1),
+            ("segment_scan", scan.name),
+            (p.batch.div_ceil(scan.sequences), s.heads, dirs),
+            (scan.threads, 1),
             0,
             args![
                 init[0],
@@ -283,7 +286,13 @@ impl Cuda {
     ) -> Result<()> {
         let (init, _own) = self.enter(op, p, s, segment_split, segment)?;
         let arrays = PassArrays { y: p.y, init, end: [None; 2], states: p.states };
-        self.run_directions(p, s, segment_split, arrays, 0..s.heads)
+        let x = match (p.states.input, p.states.largest) {
+            (Some([values, exponents]), Some(largest)) if segment.is_some() => {
+                PassInput::Rows(SsmRows { values, exponents, largest })
+            }
+            _ => p.x,
+        };
+        self.run_directions(&BidirectionalPass { x, ..*p }, s, segment_split, arrays, 0..s.heads)
     }
 
     /// Writes the gradients [dToep, dW; dV, dQ] (H, T + NP, T + NP) of the causal pass and of the anticausal one to `sums`, and du.

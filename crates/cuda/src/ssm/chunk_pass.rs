@@ -210,18 +210,11 @@ impl Cuda {
             segment_split,
             PassLaunch { y: None, init: None, end: Some(end.span()), computes_entering_states: false },
         )?;
-        let (name, rows, threads) = match (s.np, p.batch) {
-            (32, 1) => ("scan_32_1", 1, 128),
-            (32, _) => ("scan_32_4", 4, 32),
-            (64, 1) => ("scan_64_1", 1, 256),
-            (64, _) => ("scan_64_4", 4, 64),
-            (_, 1) => ("scan_128_1", 1, 512),
-            _ => ("scan_128_4", 4, 128),
-        };
+        let scan = self.scan_kernel(s.np, p.batch);
         self.launch(
-            ("segment_scan", name),
-            (p.batch.div_ceil(rows), s.heads, 1),
-            (threads, 1),
+            ("segment_scan", scan.name),
+            (p.batch.div_ceil(scan.sequences), s.heads, 1),
+            (scan.threads, 1),
             0,
             args![
                 init,

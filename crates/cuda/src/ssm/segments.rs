@@ -1,6 +1,31 @@
 //! How sequences are cut into segments, which are computed in parallel.
 
 use super::sizes::T;
+use crate::device::Cuda;
+
+/// The kernel of the scan over segments (`kernels/ssm/segment_scan.cu`).
+pub(super) struct ScanKernel {
+    pub(super) name: &'static str,
+    /// Sequences of a block, and its threads.
+    pub(super) sequences: usize,
+    pub(super) threads: u32,
+}
+
+impl Cuda {
+    /// The scan over states padded to `np`, of `batch` sequences.
+    pub(super) fn scan_kernel(&self, np: usize, batch: usize) -> ScanKernel {
+        let (name, sequences, threads) = match (np, batch) {
+            (64, 5..) if self.multiplies_split16() => ("scan_64_16", 16, 32),
+            (32, 1) => ("scan_32_1", 1, 128),
+            (32, _) => ("scan_32_4", 4, 32),
+            (64, 1) => ("scan_64_1", 1, 256),
+            (64, _) => ("scan_64_4", 4, 64),
+            (_, 1) => ("scan_128_1", 1, 512),
+            _ => ("scan_128_4", 4, 128),
+        };
+        ScanKernel { name, sequences, threads }
+    }
+}
 
 /// How the sequences of a call are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

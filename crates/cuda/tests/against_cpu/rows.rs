@@ -166,6 +166,9 @@ fn cases() -> Vec<Case> {
         plain(16, 9, 200),
         plain(136, 3, 1032),
         plain(8, 3, 5000),
+        // Scans over segments by sixteen sequences, by one block and by several.
+        plain(8, 6, 4096),
+        lengths(plain(8, 20, 3336)),
         lengths(plain(24, 7, 328)),
         lengths(plain(8, 2, 4096)),
         one_sided(plain(64, 20, 264)),

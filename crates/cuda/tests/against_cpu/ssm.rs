@@ -255,7 +255,7 @@ fn long_rows_cut_in_segments() {
         {
             continue;
         }
-        for (batch, len) in [(1, 9000), (2, 4096)] {
+        for (batch, len) in [(1, 9000), (2, 4096), (17, 1500)] {
             let mut r = run(&case, batch, len);
             r.states = !case.spec.bidirectional;
             let name = format!("{} {batch}×{len}", case.name);
