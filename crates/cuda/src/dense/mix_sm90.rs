@@ -23,9 +23,9 @@ const SHARED_DW_BYTES: usize = 4 * (48 << 10) + (2 << 10);
 const TILE_STEPS: usize = 256;
 /// Forward saves the f16 copy of a, of single numbers, for backward up to this size; larger ones are recomputed, and those of pairs.
 const MAX_SAVED_A_BYTES: usize = 60 << 20;
-/// Backward goes through the batch in portions whose dz has at most this many bytes: of single numbers, of pairs. With pairs, of which dz
-/// has twice the bytes and for which forward keeps next to nothing, dz and a of a portion take about what an SSM's backward pass takes as scratch.
-const MAX_DZ_BYTES: [usize; 2] = [112 << 20, 256 << 20];
+/// Backward goes through the batch in portions whose dz has at most this many bytes. dz and a of a portion take about what an SSM's backward
+/// pass takes as scratch.
+const MAX_DZ_BYTES: usize = 256 << 20;
 
 /// Most steps of 64 terms in one part of a sum over time of products of pairs. The tensor cores cut off what is below the last bit of a
 /// sum when they add three products of 16 terms to it, so 64 steps may cost 2e-5 of the sum.
@@ -365,8 +365,7 @@ impl HopperMix<'_> {
         if let Some(rows) = &rows_of_ds {
             be.zero(rows.parts(to).largest)?;
         }
-        let parts =
-            self.copy_bytes(batch * rows * len).div_ceil(MAX_DZ_BYTES[self.planes() - 1]).clamp(1, batch);
+        let parts = self.copy_bytes(batch * rows * len).div_ceil(MAX_DZ_BYTES).clamp(1, batch);
         let portion = batch.div_ceil(parts);
         // The largest first, so that small blocks do not begin where these would fit.
         let dz = be.block(OP, self.copy_bytes(portion * rows * len))?;

@@ -52,6 +52,18 @@ fn entering_len(s: Sizes, segment_split: SegmentSplit, batch: usize) -> usize {
 }
 
 impl Cuda {
+    /// Sizes of the chunk kernels for a layer. With products of one number the states of a bidirectional layer are padded to what
+    /// `bidirectional_pass.rs` is compiled for, where that can serve it: it takes less time than the general kernels for half as many states.
+    /// (With exact products those are the more exact ones: their gradients' products are of f32.)
+    fn chunk_sizes(&self, op: &'static str, spec: &SsmSpec) -> Result<Sizes> {
+        let sizes = Sizes::new(op, spec)?;
+        let serves = self.precision().products() == 1
+            && spec.bidirectional
+            && spec.channels == 1
+            && self.multiplies_by_warpgroups();
+        Ok(if serves { Sizes { np: sizes.np.max(64), ..sizes } } else { sizes })
+    }
+
     /// How a call's sequences are cut, and whether `bidirectional_pass.rs` serves it.
     fn plan_segments(&self, spec: &SsmSpec, s: Sizes, (batch, len): (usize, usize)) -> (SegmentSplit, bool) {
         let suits = self.multiplies_by_warpgroups() && s.np == 64 && spec.channels == 1 && len % 4 == 0;
@@ -71,7 +83,7 @@ impl Cuda {
         spec: &SsmSpec,
         batch_and_len: (usize, usize),
     ) -> bool {
-        Sizes::new(op, spec).is_ok_and(|s| self.plan_segments(spec, s, batch_and_len).1)
+        self.chunk_sizes(op, spec).is_ok_and(|s| self.plan_segments(spec, s, batch_and_len).1)
     }
 
     /// The call with its sizes and its cut.
@@ -93,14 +105,14 @@ impl Cuda {
         layer: Layer<'a>,
         (batch, len): (usize, usize),
     ) -> Result<ChunkCall<'a>> {
-        let sizes = Sizes::new(op, &layer.spec)?;
+        let sizes = self.chunk_sizes(op, &layer.spec)?;
         let (segment_split, bidirectional_pass) = self.plan_segments(&layer.spec, sizes, (batch, len));
         Ok(ChunkCall { op, layer, sizes, batch, len, segment_split, bidirectional_pass, lengths: None })
     }
 
     /// Elements that forward saves for backward; 0 where the sizes are not supported.
     pub(super) fn chunk_saved_len(&self, spec: &SsmSpec, batch: usize, len: usize) -> usize {
-        match Sizes::new("ssm_saved_len", spec) {
+        match self.chunk_sizes("ssm_saved_len", spec) {
             Ok(s) if batch > 0 && len > 0 => {
                 let (segment_split, bidirectional_pass) = self.plan_segments(spec, s, (batch, len));
                 let directions = 1 + spec.bidirectional as usize;
