@@ -38,16 +38,26 @@ pub trait DenseOps: Memory {
 
     /// Elements that `mix_forward` saves for backward; 0 when backward recomputes.
     fn mix_saved_len(&self, call: &MixCall) -> usize;
-    /// Elements that [`DenseOps::mix_forward_for_rows`] saves; `None` where backward of this mix cannot hand the gradient of s over to an SSM
-    /// as rows.
+    /// Elements that a forward for rows saves ([`MixExtras::rows`]); `None` where backward of this mix cannot hand the gradient of s over to an
+    /// SSM as rows.
     fn mix_rows_saved_len(&self, call: &MixCall) -> Option<usize> {
         let _ = call;
         None
     }
-    /// [`DenseOps::mix_forward`] that keeps what backward needs of s, for [`DenseOps::mix_backward_to_rows`].
-    fn mix_forward_for_rows(&self, args: MixForward<'_, Self>, ws: &mut Self::Workspace) -> Result<()> {
-        let _ = (args, ws);
-        Err(Error::unsupported("mix_forward", "a mix that gives rows", "another"))
+    /// Elements of the moments of y that forward can leave for a batch norm ([`BatchNormForward::moments`]); `None` where it cannot.
+    fn mix_moments_len(&self, call: &MixCall) -> Option<usize> {
+        let _ = call;
+        None
+    }
+    /// [`DenseOps::mix_forward`] that leaves more than its output.
+    fn mix_forward_with(
+        &self,
+        args: MixForward<'_, Self>,
+        extras: MixExtras<'_, Self>,
+        ws: &mut Self::Workspace,
+    ) -> Result<()> {
+        let _ = (args, extras, ws);
+        Err(Error::unsupported("mix_forward", "a mix that leaves no more than its output", "another"))
     }
     /// [`DenseOps::mix_backward`] with ds in the form in which the SSM before the mix reads it ([`crate::SsmOps::ssm_backward_of_rows`]), 0 from
     /// each sequence's length on. ds has as many elements as there; s is not read and may hold anything.

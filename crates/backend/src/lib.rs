@@ -59,7 +59,7 @@ pub use kernel::{KernelBackward, KernelForward, KernelOps, SsmGrads, SsmParams};
 pub use linear::{LinearBackward, LinearForward, LinearShape};
 pub use loss::*;
 pub use memory::Memory;
-pub use mix::{MixBackward, MixCall, MixForward, MixGrads, MixParams, MixSpec};
+pub use mix::{MixBackward, MixCall, MixExtras, MixForward, MixGrads, MixParams, MixSpec};
 pub use norm::{
     BatchNormBackward, BatchNormForward, BatchNormRecompute, LayerNormBackward, LayerNormForward,
     LayerNormRecompute,

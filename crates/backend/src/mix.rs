@@ -77,6 +77,18 @@ pub struct MixForward<'a, B: Memory> {
     pub call: MixCall,
 }
 
+/// What a forward leaves besides its output ([`crate::DenseOps::mix_forward_with`]).
+#[allow(missing_docs)]
+pub struct MixExtras<'a, B: Memory> {
+    /// Whether it keeps what backward needs of s, for [`crate::DenseOps::mix_backward_to_rows`]; `saved` has then
+    /// [`crate::DenseOps::mix_rows_saved_len`] elements.
+    pub rows: bool,
+    /// Moments of parts of y, for the batch norm that follows it: [`crate::DenseOps::mix_moments_len`] elements, in a form of the backend's own.
+    pub moments: Option<B::Mut<'a>>,
+    /// (batch): the lengths up to which y is in those moments.
+    pub lengths: Option<&'a B::Ints>,
+}
+
 /// Gradients of [`MixForward`]: ds is overwritten, `grads` accumulate; the gradient of `residual` is dy itself.
 #[allow(missing_docs)]
 pub struct MixBackward<'a, B: Memory> {
@@ -112,6 +124,15 @@ impl<B: Memory> MixForward<'_, B> {
         v.optional_output("saved values", self.saved.as_ref(), saved_len)?;
         v.input("s", self.s, c.input_len())?;
         v.optional_input("residual", self.residual, c.output_len())
+    }
+}
+
+impl<B: Memory> MixExtras<'_, B> {
+    /// Refuses views that do not fit the call; `moments_len` is how many elements this backend's moments have.
+    pub fn check(&self, backend: &B, call: &MixCall, moments_len: usize) -> Result<()> {
+        let v = ViewChecks { backend, op: "mix_forward" };
+        v.optional_output("moments", self.moments.as_ref(), moments_len)?;
+        v.lengths(self.lengths, call.batch, call.len)
     }
 }
 

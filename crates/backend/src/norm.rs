@@ -60,6 +60,8 @@ pub struct BatchNormForward<'a, B: Memory> {
     /// `momentum`; inference normalises with them.
     pub running: B::Mut<'a>,
     pub x: B::Ref<'a>,
+    /// Moments of x that the mix before has left ([`crate::MixExtras::moments`]), for training; only where `mix_moments_len` gave a length.
+    pub moments: Option<B::Ref<'a>>,
     pub gamma: B::Ref<'a>,
     pub beta: B::Ref<'a>,
     pub lengths: Option<&'a B::Ints>,

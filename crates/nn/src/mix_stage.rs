@@ -8,7 +8,7 @@ use crate::{
     pass_options::PassContext,
 };
 use s4_backend::{
-    Backend, DropPath, MixBackward, MixCall, MixForward, MixGrads, MixParams, MixSpec, Result,
+    Backend, DropPath, MixBackward, MixCall, MixExtras, MixForward, MixGrads, MixParams, MixSpec, Result,
     random::DropKey,
 };
 
@@ -43,6 +43,8 @@ pub(crate) struct MixStageConfig<'a> {
 pub(crate) struct MixStageForward<'a, B: Backend> {
     /// Whether backward will hand the gradient of `s` over as rows.
     pub rows: bool,
+    /// Where to leave moments of `y` for the batch norm that follows, [`MixStage::moments_len`] elements.
+    pub moments: Option<B::Mut<'a>>,
     pub y: B::Mut<'a>,
     /// Where to save what backward needs, [`MixStage::saved_len`] elements.
     pub saved: Option<B::Mut<'a>>,
@@ -136,6 +138,11 @@ impl MixStage {
         pass.be.mix_rows_saved_len(&self.mix_call(pass)).is_some()
     }
 
+    /// Number of elements of the moments of its output that a forward can leave for a batch norm; `None` where it cannot.
+    pub fn moments_len<B: Backend>(&self, pass: &PassContext<'_, B>) -> Option<usize> {
+        pass.be.mix_moments_len(&self.mix_call(pass)).filter(|_| !self.drops_paths(pass))
+    }
+
     /// Number of elements that a forward saves for its backward. rows: which gives the gradient of its input as rows.
     pub fn saved_len<B: Backend>(&self, pass: &PassContext<'_, B>, rows: bool) -> usize {
         let call = self.mix_call(pass);
@@ -154,26 +161,30 @@ impl MixStage {
         branch: &mut GrowableBuffer<B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let MixStageForward { rows, y, mut saved, s, residual } = arrays;
-        let (be, call) = (pass.be, self.mix_call(pass));
-        let mut mix = |args: MixForward<'_, B>| match rows {
-            true => be.mix_forward_for_rows(args, ws),
-            false => be.mix_forward(args, ws),
-        };
+        let MixStageForward { rows, moments, y, mut saved, s, residual } = arrays;
+        let (be, call, lengths) = (pass.be, self.mix_call(pass), pass.options.lengths);
         if !self.drops_paths(pass) {
             let params = self.params(pass);
-            return mix(MixForward { y, saved, s, residual, params, call });
+            let args = MixForward { y, saved, s, residual, params, call };
+            return match rows || moments.is_some() {
+                true => be.mix_forward_with(args, MixExtras { rows, moments, lengths }, ws),
+                false => be.mix_forward(args, ws),
+            };
         }
         let n = pass.batch * self.spec.outputs * pass.len;
         branch.ensure(be, n)?;
-        mix(MixForward {
+        let args = MixForward {
             y: branch.get_mut(be, n),
             saved: saved.as_mut().map(|view| be.reborrow(view)),
             s: be.shorten(s),
             residual: None,
             params: self.params(pass),
             call,
-        })?;
+        };
+        match rows {
+            true => be.mix_forward_with(args, MixExtras { rows, moments: None, lengths: None }, ws)?,
+            false => be.mix_forward(args, ws)?,
+        }
         self.apply_drop_path(pass, y, branch.get(be, n), residual)
     }
 

@@ -175,6 +175,7 @@ impl<B: Backend> Network<B> {
             first.s4.prepare(pass, SsmPass::Forward)?;
         }
         let values = self.input.get(be, self.encoder.values_len(batch, self.inputs, len));
+        self.scratch.begin_pass();
         let input = EncoderInput { values, tokens: self.tokens.get() };
         let x = self.activations[0].get_mut(be, n);
         self.encoder.forward(pass, x, input, self.heads, &mut self.scratch.ws)?;

@@ -45,6 +45,23 @@ pub(crate) struct Norm<B: Backend> {
     statistics_moved: bool,
 }
 
+/// Arrays of one forward of a norm, besides its output.
+pub(crate) struct NormInput<'a, B: Backend> {
+    /// Where means and inverse deviations go.
+    pub stats: B::Mut<'a>,
+    /// Input.
+    pub x: B::Ref<'a>,
+    /// Moments of the input that the mix before has left, for a batch norm in training.
+    pub moments: Option<B::Ref<'a>>,
+}
+
+impl<'a, B: Backend> NormInput<'a, B> {
+    /// Without moments.
+    pub fn of(stats: B::Mut<'a>, x: B::Ref<'a>) -> Self {
+        NormInput { stats, x, moments: None }
+    }
+}
+
 /// Arrays of one backward of a norm.
 pub(crate) struct NormBackward<'a, B: Backend> {
     /// Gradient of the input, overwritten.
@@ -165,33 +182,31 @@ impl<B: Backend> Norm<B> {
         SeqShape { batch: pass.batch, heads: self.heads, len: pass.len }
     }
 
-    /// y = γ(x − μ)·rstd + β. Writes mean μ and inverse deviation rstd to `stats`.
+    /// Writes y = γ(x − μ)·rstd + β, and mean μ and inverse deviation rstd.
     pub fn forward<'a>(
         &'a mut self,
         pass: &PassContext<'a, B>,
         y: B::Mut<'a>,
-        stats: B::Mut<'a>,
-        x: B::Ref<'a>,
+        arrays: NormInput<'a, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
         let PassContext { be, values, .. } = *pass;
         if self.kind == NormKind::Layer {
             let (gamma, beta) = (values.view(be, self.gamma), values.view(be, self.beta));
-            let (eps, shape) = (EPS, self.shape(pass));
+            let (eps, shape, NormInput { stats, x, .. }) = (EPS, self.shape(pass), arrays);
             return be.layer_norm_forward(LayerNormForward { y, stats, x, gamma, beta, eps, shape }, ws);
         }
-        self.batch_norm(pass, Some(y), stats, x, ws)
+        self.batch_norm(pass, Some(y), arrays, ws)
     }
 
     /// The statistics of a batch norm alone, where the SSM norms its input itself.
     pub fn statistics<'a>(
         &'a mut self,
         pass: &PassContext<'a, B>,
-        stats: B::Mut<'a>,
-        x: B::Ref<'a>,
+        arrays: NormInput<'a, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        self.batch_norm(pass, None, stats, x, ws)
+        self.batch_norm(pass, None, arrays, ws)
     }
 
     /// The batch norm as an SSM that norms its input is told of it, by the statistics of a forward.
@@ -204,11 +219,11 @@ impl<B: Backend> Norm<B> {
         &'a mut self,
         pass: &PassContext<'a, B>,
         y: Option<B::Mut<'a>>,
-        stats: B::Mut<'a>,
-        x: B::Ref<'a>,
+        arrays: NormInput<'a, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
         let PassContext { be, values, .. } = *pass;
+        let NormInput { stats, x, moments } = arrays;
         let shape = self.shape(pass);
         let (gamma, beta) = (values.view(be, self.gamma), values.view(be, self.beta));
         let CallOptions { lengths, training, .. } = pass.options;
@@ -232,8 +247,10 @@ impl<B: Backend> Norm<B> {
             false => be.view_mut(&mut self.running_statistics, 0..n),
         };
         let eps = EPS;
-        let args =
-            BatchNormForward { y, stats, running, x, gamma, beta, lengths, eps, momentum, training, shape };
+        #[rustfmt::skip]
+        let args = BatchNormForward {
+            y, stats, running, x, moments, gamma, beta, lengths, eps, momentum, training, shape
+        };
         be.batch_norm_forward(args, ws)
     }
 

@@ -4,7 +4,7 @@ use crate::{
     config::ModelConfig,
     growable_buffer::GrowableBuffer,
     linear::{LinearStage, LinearStageBackward},
-    norm::{Norm, NormBackward},
+    norm::{Norm, NormBackward, NormInput},
     param::{GroupBuffers, ParamBuilder},
     pass_options::PassContext,
 };
@@ -126,7 +126,7 @@ impl<B: Backend> OutputStage<B> {
             self.stats.ensure(be, stats_len)?;
             norm_output.ensure(be, n)?;
             let stats = self.stats.get_mut(be, stats_len);
-            norm.forward(pass, norm_output.get_mut(be, n), stats, be.shorten(x), ws)?;
+            norm.forward(pass, norm_output.get_mut(be, n), NormInput::of(stats, be.shorten(x)), ws)?;
             self.norm_output_stands = true;
         }
         let x = if self.norm.is_some() { norm_output.get(be, n) } else { be.shorten(x) };
@@ -179,7 +179,8 @@ impl<B: Backend> OutputStage<B> {
             self.stats.ensure(be, stats_len)?;
             norm_output.ensure(be, n)?;
             let stats = self.stats.get_mut(be, stats_len);
-            norm.forward(&step, norm_output.get_mut(be, n), stats, self.pooled.get(be, n), ws)?;
+            let input = NormInput::of(stats, self.pooled.get(be, n));
+            norm.forward(&step, norm_output.get_mut(be, n), input, ws)?;
             features = norm_output;
         }
         self.decoder.forward(&step, self.output.get_mut(be, batch * outputs), features.get(be, n), 1, ws)
@@ -352,7 +353,7 @@ impl<B: Backend> OutputStage<B> {
         let Some(norm) = &mut self.norm else { return Ok(false) };
         let stats_len = norm.stats_len(pass.batch, 1);
         self.step_stats.ensure(pass.be, stats_len)?;
-        norm.forward(pass, y, self.step_stats.get_mut(pass.be, stats_len), x, ws)?;
+        norm.forward(pass, y, NormInput::of(self.step_stats.get_mut(pass.be, stats_len), x), ws)?;
         Ok(true)
     }
 

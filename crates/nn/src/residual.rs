@@ -8,7 +8,7 @@ use crate::{
     config::NormKind,
     growable_buffer::GrowableBuffer,
     mix_stage::{MixStage, MixStageBackward, MixStageForward},
-    norm::{Norm, NormBackward},
+    norm::{Norm, NormBackward, NormInput},
     param::GroupBuffers,
     pass_options::PassContext,
 };
@@ -28,6 +28,9 @@ pub(crate) struct SharedScratch<B: Backend> {
     pub dinner_input: GrowableBuffer<B>,
     /// What a block adds, or its gradient, where paths are dropped.
     pub branch: GrowableBuffer<B>,
+    /// Moments of the output of the stage before, for a batch norm of it, and how many elements they are; `None` where that has left none.
+    moments: GrowableBuffer<B>,
+    moments_len: Option<usize>,
 }
 
 impl<B: Backend> SharedScratch<B> {
@@ -40,7 +43,14 @@ impl<B: Backend> SharedScratch<B> {
             inner_output: GrowableBuffer::new(be)?,
             dinner_input: GrowableBuffer::new(be)?,
             branch: GrowableBuffer::new(be)?,
+            moments: GrowableBuffer::new(be)?,
+            moments_len: None,
         })
+    }
+
+    /// Before the first stage of a pass, whose input no stage has left moments of.
+    pub fn begin_pass(&mut self) {
+        self.moments_len = None;
     }
 }
 
@@ -156,7 +166,11 @@ impl<B: Backend> Residual<B> {
         let inner_len = pass.batch * self.mix.inputs() * pass.len;
         let stats_len = self.stats_len(pass);
         let mix_len = if saved.is_some() { self.mix.saved_len(pass, rows) } else { 0 };
-        let SharedScratch { ws, norm: norm_output, norm_stats: stats, inner_output, branch, .. } = scratch;
+        #[rustfmt::skip]
+        let SharedScratch {
+            ws, norm: norm_output, norm_stats: stats, inner_output, branch, moments, moments_len, ..
+        } = scratch;
+        let given = moments_len.take().filter(|_| pass.step);
         // Results go among the saved values when a backward follows, else into the scratch that all blocks share.
         let (s, stats, mut mix_saved, norm_input) = match saved {
             Some(to) => {
@@ -171,22 +185,29 @@ impl<B: Backend> Residual<B> {
         let prenorm = self.norm.as_mut().filter(|_| self.prenorm);
         let mut arrays = InnerForward { y: s.get_mut(be, inner_len), x: be.shorten(x), norm: None };
         if let Some(norm) = prenorm {
-            let to = stats.get_mut(be, stats_len);
+            let given = given.map(|len| moments.get(be, len));
+            let to = NormInput { stats: stats.get_mut(be, stats_len), x: be.shorten(x), moments: given };
             if norms_input && norm.kind() == NormKind::Batch {
-                norm.statistics(pass, to, be.shorten(x), ws)?;
+                norm.statistics(pass, to, ws)?;
                 arrays.norm = Some(norm.of_input(pass, stats.get(be, stats_len)));
             } else {
                 // The norm's output, which is the inner stage's input, stands in y: it is no longer needed when y is written.
-                norm.forward(pass, be.reborrow(&mut y), to, be.shorten(x), ws)?;
+                norm.forward(pass, be.reborrow(&mut y), to, ws)?;
                 arrays.x = be.freeze(&y);
             }
         }
         inner(arrays, ws)?;
+        let batch_norm = self.norm.as_ref().is_some_and(|norm| norm.kind() == NormKind::Batch);
         let postnorm = self.norm.as_mut().filter(|_| !self.prenorm);
         if postnorm.is_some() {
             norm_input.ensure(be, n)?;
         }
+        // The next stage has a norm as this one has.
+        let leaves = pass.step && mix_saved.is_some() && self.prenorm && batch_norm;
+        *moments_len = if leaves { self.mix.moments_len(pass) } else { None };
+        moments.ensure(be, moments_len.unwrap_or(0))?;
         let mix = MixStageForward {
+            moments: moments_len.map(|len| moments.get_mut(be, len)),
             rows: rows && mix_saved.is_some(),
             y: match postnorm {
                 Some(_) => norm_input.get_mut(be, n),
@@ -199,8 +220,8 @@ impl<B: Backend> Residual<B> {
         self.mix.forward(pass, mix, branch, ws)?;
         match postnorm {
             Some(norm) => {
-                let stats = stats.get_mut(be, stats_len);
-                norm.forward(pass, be.reborrow(&mut y), stats, norm_input.get(be, n), ws)
+                let (stats, x) = (stats.get_mut(be, stats_len), norm_input.get(be, n));
+                norm.forward(pass, be.reborrow(&mut y), NormInput::of(stats, x), ws)
             }
             None => Ok(()),
         }

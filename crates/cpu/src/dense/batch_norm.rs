@@ -71,8 +71,9 @@ fn move_running<T: Scalar>(running: &mut [T], stats: &[T], count: f64, (eps, mom
 /// y = γ(x − μ)·rstd + β with the batch's statistics, or the running ones when not training; 0 beyond lengths.
 pub(crate) fn forward<T: Scalar>(be: &Cpu<T>, args: BatchNormForward<'_, Cpu<T>>) -> Result<()> {
     args.check(be)?;
-    let BatchNormForward { y, stats, running, x, gamma, beta, lengths, eps, momentum, training, shape } =
-        args;
+    let BatchNormForward {
+        y, stats, running, x, gamma, beta, lengths, eps, momentum, training, shape, ..
+    } = args;
     let heads = shape.heads;
     let lengths_slice = lengths.map(Ints::as_slice);
     if training {

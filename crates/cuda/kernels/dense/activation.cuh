@@ -68,13 +68,15 @@ DEV float normal_near(float x, float& e) {
   const float tail = p * t * e;
   return x < 0.f ? tail : 1.f - tail;
 }
-DEV float gelu_near(float x) {
-  float e;
-  return x * normal_near(x, e);
-}
-DEV float gelu_slope_near(float x) {
+DEV float gelu_and_slope_near(float x, float& slope) {
   float e;
   const float p = normal_near(x, e);
-  return fmaf(0.39894228f * x, e, p);
+  slope = fmaf(0.39894228f * x, e, p);
+  return x * p;
+}
+DEV float gelu_slope_near(float x) {
+  float slope;
+  gelu_and_slope_near(x, slope);
+  return slope;
 }
 #endif

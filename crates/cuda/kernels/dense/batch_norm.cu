@@ -58,21 +58,21 @@ KERNEL batch_norm_pieces(float2* part, const float* x, const int* lengths, int B
   if ((threadIdx.x & 31) == 0) part[p.sums_index] = make_float2(mean, s);
 }
 
-// Number of valid time steps in piece k of a head. A piece has PIECE_STEPS time steps (the last of a sequence may have
+// Number of valid time steps in piece k of a head. A piece has `size` time steps (the last of a sequence may have
 // fewer); sequence b has pieces b·pieces … (b + 1)·pieces − 1.
-DEV double valid_samples(const int* lengths, int k, i64 L, int pieces) {
+DEV double valid_samples(const int* lengths, int k, i64 L, int pieces, int size = PIECE_STEPS) {
   const int b = k / pieces;
-  return (double)max(min((i64)sequence_len(lengths, b, (int)L) - (i64)(k - b * pieces) * PIECE_STEPS, (i64)PIECE_STEPS), (i64)0);
+  return (double)max(min((i64)sequence_len(lengths, b, (int)L) - (i64)(k - b * pieces) * size, (i64)size), (i64)0);
 }
 
 // The moments of head blockIdx.x over all its pieces: number of valid time steps, mean, Σ (x − mean)². Called by all threads of a block.
 struct Moments {
   double count, mean, squares;
-  __device__ static Moments of_pieces(const float2* part, const int* lengths, int B, i64 L, int pieces) {
+  __device__ static Moments of_pieces(const float2* part, const int* lengths, int B, i64 L, int pieces, int size = PIECE_STEPS) {
     const float2* mine = part + (i64)blockIdx.x * B * pieces;
     double count = 0, s = 0;
     for (int k = threadIdx.x; k < B * pieces; k += blockDim.x) {
-      const double n = valid_samples(lengths, k, L, pieces);
+      const double n = valid_samples(lengths, k, L, pieces, size);
       count += n, s += n * mine[k].x;
     }
     count = block_sum(count);
@@ -80,7 +80,7 @@ struct Moments {
     s = 0;
     for (int k = threadIdx.x; k < B * pieces; k += blockDim.x) {
       const double d = mine[k].x - middle;
-      s += mine[k].y + valid_samples(lengths, k, L, pieces) * d * d;
+      s += mine[k].y + valid_samples(lengths, k, L, pieces, size) * d * d;
     }
     return {count, middle, block_sum(s)};
   }
@@ -94,13 +94,13 @@ struct Moments {
 };
 
 // stats (2, H): mean and 1/√(variance + eps) of each head. When training they come from the pieces, and running (2, H:
-// mean, unbiased variance) moves towards them by momentum; otherwise they come from running. One block per head.
+// mean, unbiased variance) moves towards them by momentum; otherwise they come from running. size: time steps of a piece. One block per head.
 KERNEL batch_norm_stats(float* stats, float* running, const float2* part, const int* lengths, double eps, double momentum,
-                        int training, int B, int H, i64 L, int pieces) {
+                        int training, int B, int H, i64 L, int pieces, int size) {
   const int h = blockIdx.x;
   float mean, rstd;
   if (training) {
-    const Moments m = Moments::of_pieces(part, lengths, B, L, pieces);
+    const Moments m = Moments::of_pieces(part, lengths, B, L, pieces, size);
     mean = (float)m.mean, rstd = m.rstd(eps);
     if (threadIdx.x == 0) m.move(running, h, H, momentum);
   } else {

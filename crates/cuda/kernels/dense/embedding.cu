@@ -3,9 +3,17 @@
 
 // y (B, H, L) = table (V, H) at tokens (B, L).
 KERNEL embedding(float* y, const float* table, const int* tokens, i64 n, i64 H, i64 L) {
-  for (i64 i = index(); i < n; i += stride()) {
+  const bool vec = L % 4 == 0 && aligned(y) && aligned(tokens);
+  const int width = vec ? 4 : 1;
+  for (i64 i = index() * width; i < n; i += stride() * width) {
     const i64 line = quotient(i, L), t = i - line * L, b = quotient(line, H), h = line - b * H;
-    y[i] = table[(i64)tokens[b * L + t] * H + h];
+    const float* from = table + h;
+    if (vec) {
+      const int4 k = *(const int4*)(tokens + b * L + t);
+      *(float4*)(y + i) = make_float4(from[k.x * H], from[k.y * H], from[k.z * H], from[k.w * H]);
+    } else {
+      y[i] = from[tokens[b * L + t] * H];
+    }
   }
 }
 

@@ -81,32 +81,33 @@ DEV float write_f16_a(u16* a, u16* slopes, u8* masks, const float* s, float to, 
         keep = line_factor(drop, first + line) != 0.f ? 255u : 0u;
         if (masks) *mask = (u8)keep;
       } else if (draw) {
-        float m[4];
         keep = 0;
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-          factors(drop, at / 4 + h, L, m);
-#pragma unroll
-          for (int i = 0; i < 4; ++i) keep |= m[i] != 0.f ? 1u << (4 * h + i) : 0u;
+          const uint4 r = philox_of(drop, at / 4 + h);
+          keep |= ((r.x >= drop.threshold) | (r.y >= drop.threshold) << 1 | (r.z >= drop.threshold) << 2 | (r.w >= drop.threshold) << 3) << 4 * h;
         }
         if (masks) *mask = (u8)keep;
       } else {
         keep = *mask;
       }
     }
-    if (PRODUCTS == 1 && slopes) {
-      float d[8];
-#pragma unroll
-      for (int i = 0; i < 8; ++i)
-        d[i] = keep >> i & 1 ? (GELU ? gelu_slope_near(x[i]) : activate_slope(f, x[i])) : 0.f;
-      *(uint4*)(slopes + line * L + n) = make_uint4(pack_f16(d[0], d[1]), pack_f16(d[2], d[3]), pack_f16(d[4], d[5]), pack_f16(d[6], d[7]));
-    }
+    float d[8];  // slopes
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      const float v = GELU && PRODUCTS == 1 ? gelu_near(x[i]) : activate(GELU ? ACTIVATION_GELU : f, x[i]);
-      x[i] = keep >> i & 1 ? drop.scale * v : 0.f;
+      const bool kept = keep >> i & 1;
+      float v;
+      if constexpr (GELU && PRODUCTS == 1) {
+        v = gelu_and_slope_near(x[i], d[i]);
+      } else {
+        d[i] = PRODUCTS == 1 && slopes ? activate_slope(f, x[i]) : 0.f;
+        v = activate(GELU ? ACTIVATION_GELU : f, x[i]);
+      }
+      d[i] = kept ? d[i] : 0.f, x[i] = kept ? drop.scale * v : 0.f;
       max_magnitude = larger_finite(max_magnitude, x[i]);
     }
+    if (PRODUCTS == 1 && slopes)
+      *(uint4*)(slopes + line * L + n) = make_uint4(pack_f16(d[0], d[1]), pack_f16(d[2], d[3]), pack_f16(d[4], d[5]), pack_f16(d[6], d[7]));
     if constexpr (PRODUCTS == 3) {
       u16* high = a + (line + (row - quotient(first, inputs)) * inputs) * L + n;
       uint4 h, l;

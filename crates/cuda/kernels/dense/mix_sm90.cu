@@ -70,11 +70,28 @@ DEV float unscale_z(const LargestMagnitudes* l) {
 template <int PRODUCTS>
 DEV float gate_of(float z) { return PRODUCTS == 1 ? sigmoid_near(z) : sigmoid_by_reciprocal(z); }
 
+// Sum of the 64 numbers of a thread's output, in acc[4j] and acc[4j + 1], or of f of them; only those of the first `n` time steps.
+template <class F>
+DEV float sum_of_output(const float (&acc)[TILE_STEPS / 2], int t, int n, F f) {
+  float s = 0.f;
+  if (n >= TILE_STEPS) {
+#pragma unroll
+    for (int j = 0; j < TILE_STEPS / 8; ++j) s += f(acc[4 * j]) + f(acc[4 * j + 1]);
+  } else {
+#pragma unroll
+    for (int j = 0; j < TILE_STEPS / 8; ++j)
+      s += (8 * j + 2 * t < n ? f(acc[4 * j]) : 0.f) + (8 * j + 2 * t + 1 < n ? f(acc[4 * j + 1]) : 0.f);
+  }
+  s += __shfl_xor_sync(~0u, s, 1);
+  return s + __shfl_xor_sync(~0u, s, 2);
+}
+
 // y (batch, outputs, L). masks: 64 bits per thread and tile, or null where nothing is dropped or the masks are not
-// kept.
+// kept. moments (outputs, batch, L / TILE_STEPS): mean of each tile's time steps of y and Σ (y − mean)², up to the sequence's length; or null.
 template <int PRODUCTS>
 DEV void forward(const TensorMap* y, const TensorMap* residual, const TensorMap* w, const TensorMap* a, u64* masks, const LargestMagnitudes* largest,
-                 const float* bias, int outputs, int inputs, i64 L, int batch, int has_residual, const DropoutKey& drop) {
+                 const float* bias, float2* moments, const int* lengths, int outputs, int inputs, i64 L, int batch, int has_residual,
+                 const DropoutKey& drop) {
   const SharedLayout m = shared_layout();
   ProductPipeline<TILE_STEPS, true, false, STAGES, PRODUCTS> pipe;
   pipe.start(m.stages, m.barriers);
@@ -130,6 +147,7 @@ DEV void forward(const TensorMap* y, const TensorMap* residual, const TensorMap*
         x.x = fmaf(m0, fmaf(acc[4 * j], scale, b1) * gate_of<PRODUCTS>(fmaf(acc[4 * j + 2], scale, b2)), x.x);
         x.y = fmaf(m1, fmaf(acc[4 * j + 1], scale, b1) * gate_of<PRODUCTS>(fmaf(acc[4 * j + 3], scale, b2)), x.y);
         *place = x;
+        acc[4 * j] = x.x, acc[4 * j + 1] = x.y;
       }
       stores_before_wgmma();
       warpgroup_sync(1 + l.group);
@@ -137,19 +155,25 @@ DEV void forward(const TensorMap* y, const TensorMap* residual, const TensorMap*
         for (int b = 0; b < 8 && n0 + 32 * b < L; ++b) box_store(y, staging + b * OUTPUT_BOX_BYTES, n0 + 32 * b, o0, at.batch);
         boxes_end_group();
       }
+      if (moments) {
+        const int n = (int)min(max((lengths ? (i64)lengths[at.batch] : L) - n0, (i64)0), (i64)TILE_STEPS);
+        const float mean = sum_of_output(acc, l.t, n, [](float y) { return y; }) / max(n, 1);
+        const float squares = sum_of_output(acc, l.t, n, [=](float y) { return (y - mean) * (y - mean); });
+        if (l.t == 0 && o < outputs) moments[((i64)o * batch + at.batch) * tiles.columns + at.column] = make_float2(mean, squares);
+      }
     }
     if (l.first) wait_boxes_written();
   }
 }
-PRODUCT mix_forward(TENSOR_MAP y, TENSOR_MAP residual, TENSOR_MAP w, TENSOR_MAP a, u64* masks, const LargestMagnitudes* largest, const float* bias, int outputs,
-                    int inputs, i64 L, int batch, int has_residual, DROP) {
+PRODUCT mix_forward(TENSOR_MAP y, TENSOR_MAP residual, TENSOR_MAP w, TENSOR_MAP a, u64* masks, const LargestMagnitudes* largest, const float* bias,
+                    float2* moments, const int* lengths, int outputs, int inputs, i64 L, int batch, int has_residual, DROP) {
   DROP_HERE;
-  forward<1>(&y, &residual, &w, &a, masks, largest, bias, outputs, inputs, L, batch, has_residual, drop);
+  forward<1>(&y, &residual, &w, &a, masks, largest, bias, moments, lengths, outputs, inputs, L, batch, has_residual, drop);
 }
 PRODUCT mix_forward_pairs(TENSOR_MAP y, TENSOR_MAP residual, TENSOR_MAP w, TENSOR_MAP a, u64* masks, const LargestMagnitudes* largest, const float* bias,
-                          int outputs, int inputs, i64 L, int batch, int has_residual, DROP) {
+                    float2* moments, const int* lengths, int outputs, int inputs, i64 L, int batch, int has_residual, DROP) {
   DROP_HERE;
-  forward<3>(&y, &residual, &w, &a, masks, largest, bias, outputs, inputs, L, batch, has_residual, drop);
+  forward<3>(&y, &residual, &w, &a, masks, largest, bias, moments, lengths, outputs, inputs, L, batch, has_residual, drop);
 }
 
 // dz (batch, rows, L) in f16 for the `batch` sequences from b0 on; part (B, L / 256, rows): sums of dz over each tile's

@@ -1,5 +1,6 @@
 //! Batch norm over all sequences and time steps (`kernels/dense/batch_norm.cu`).
 
+use super::mix_sm90::TILE_STEPS;
 use crate::{
     device::Cuda,
     driver::{Arg, args},
@@ -8,6 +9,9 @@ use s4_backend::{
     BatchNormBackward, BatchNormForward, BatchNormGradientSums, BatchNormInputGradient, BatchNormJoint,
     BatchNormMoments, BatchNormRecompute, Memory, Result, SeqShape, joint_norm_len,
 };
+
+/// Time steps of a piece, as in the kernels.
+const PIECE_STEPS: usize = 1024;
 
 /// Numbers of pieces, the up to 1024 time steps of one head of one sequence that a warp keeps in registers.
 struct Pieces {
@@ -19,7 +23,7 @@ struct Pieces {
 
 impl Pieces {
     fn of(s: &SeqShape) -> Pieces {
-        let per_sequence = s.len.div_ceil(1024);
+        let per_sequence = s.len.div_ceil(PIECE_STEPS);
         Pieces { per_sequence, total: s.batch * s.heads * per_sequence }
     }
 
@@ -30,11 +34,30 @@ impl Pieces {
 }
 
 pub(super) fn forward(be: &Cuda, args: &BatchNormForward<'_, Cuda>) -> Result<()> {
-    let BatchNormForward { y, stats, running, x, gamma, beta, lengths, eps, momentum, training, shape } =
-        args;
+    let BatchNormForward {
+        y,
+        stats,
+        running,
+        x,
+        moments,
+        gamma,
+        beta,
+        lengths,
+        eps,
+        momentum,
+        training,
+        shape,
+    } = args;
     let &SeqShape { batch, heads, len } = shape;
     let p = Pieces::of(shape);
-    let part = training.then(|| be.scratch("batch_norm_forward", 2 * p.total)).transpose()?;
+    let moments = moments.filter(|_| *training);
+    let own = *training && moments.is_none();
+    let part = own.then(|| be.scratch("batch_norm_forward", 2 * p.total)).transpose()?;
+    // Moments that a mix has left are of its tiles.
+    let (pieces, steps) = match moments {
+        Some(_) => (len.div_ceil(TILE_STEPS), TILE_STEPS),
+        None => (p.per_sequence, PIECE_STEPS),
+    };
     if let Some(part) = &part {
         p.launch(be, "batch_norm_pieces", args![part, *x, *lengths, batch, heads, len, p.per_sequence])?;
     }
@@ -46,7 +69,7 @@ pub(super) fn forward(be: &Cuda, args: &BatchNormForward<'_, Cuda>) -> Result<()
         args![
             stats,
             running,
-            part.as_ref(),
+            moments.map(|m| m.span()).or(part.as_ref().map(|p| p.span())),
             *lengths,
             *eps,
             *momentum,
@@ -54,7 +77,8 @@ pub(super) fn forward(be: &Cuda, args: &BatchNormForward<'_, Cuda>) -> Result<()
             batch,
             heads,
             len,
-            p.per_sequence
+            pieces,
+            steps
         ],
     )?;
     let (Some(y), stats) = (y, be.freeze(stats)) else { return Ok(()) };

@@ -9,7 +9,7 @@ const FEW: usize = 256;
 pub(super) fn forward(be: &Cuda, args: &EmbeddingForward<'_, Cuda>) -> Result<()> {
     let EmbeddingForward { y, table, tokens, shape, .. } = args;
     let arguments = args![y, *table, *tokens, y.len(), shape.heads, shape.len];
-    be.launch_elementwise(("embedding", "embedding"), y.len(), arguments)
+    be.launch_elementwise(("embedding", "embedding"), y.len().div_ceil(4), arguments)
 }
 
 pub(super) fn backward(be: &Cuda, args: &EmbeddingBackward<'_, Cuda>) -> Result<()> {

@@ -31,10 +31,23 @@ pub(super) fn rows_saved_len(be: &Cuda, call: &MixCall) -> Option<usize> {
     HopperMix::if_gives_rows(be, call).map(|hopper| hopper.saved_len())
 }
 
-/// The mix on Hopper whose backward gives rows.
-pub(super) fn giving_rows<'a>(be: &Cuda, op: &'static str, call: &'a MixCall) -> Result<HopperMix<'a>> {
-    HopperMix::if_gives_rows(be, call)
-        .ok_or_else(|| Error::unsupported(op, "a mix that gives rows", "another"))
+/// Elements of the moments that forward can leave; `None` where it cannot.
+pub(super) fn moments_len(be: &Cuda, call: &MixCall) -> Option<usize> {
+    HopperMix::if_supported(be, call).map(|hopper| hopper.moments_len())
+}
+
+/// The mix on Hopper, with backward giving rows or not.
+pub(super) fn on_hopper<'a>(
+    be: &Cuda,
+    op: &'static str,
+    call: &'a MixCall,
+    rows: bool,
+) -> Result<HopperMix<'a>> {
+    let hopper = match rows {
+        true => HopperMix::if_gives_rows(be, call),
+        false => HopperMix::if_supported(be, call),
+    };
+    hopper.ok_or_else(|| Error::unsupported(op, "a mix that the kernels of Hopper serve", "another"))
 }
 
 /// a = dropout(activation(s)); `None` where that is s itself.
@@ -75,7 +88,7 @@ pub(super) fn forward(be: &Cuda, args: &MixForward<'_, Cuda>) -> Result<()> {
         return Ok(());
     }
     if let Some(hopper) = HopperMix::if_supported(be, call) {
-        return hopper.forward(be, args);
+        return hopper.forward(be, args, (None, None));
     }
     let z = be.scratch(OP, batch * spec.rows() * len)?;
     let (weight, bias) = (params.weight.span(), Some(params.bias.span()));

@@ -20,7 +20,7 @@ const SHARED_BYTES: usize = 3 * (48 << 10) + (64 << 10) + (2 << 10);
 /// Shared memory of mix_dw_128 and mix_dw_256, bytes: four stages. (The kernels for pairs take the same.)
 const SHARED_DW_BYTES: usize = 4 * (48 << 10) + (2 << 10);
 /// Time steps of a tile.
-const TILE_STEPS: usize = 256;
+pub(super) const TILE_STEPS: usize = 256;
 /// Forward saves the f16 copy of a, of single numbers, for backward up to this size; larger ones are recomputed, and those of pairs.
 const MAX_SAVED_A_BYTES: usize = 60 << 20;
 /// Backward goes through the batch in portions whose dz has at most this many bytes. dz and a of a portion take about what an SSM's backward
@@ -280,7 +280,18 @@ impl Cuda {
 }
 
 impl HopperMix<'_> {
-    pub(super) fn forward(&self, be: &Cuda, args: &MixForward<'_, Cuda>) -> Result<()> {
+    /// Number of f32 elements of the moments that forward leaves for a batch norm.
+    pub(super) fn moments_len(&self) -> usize {
+        2 * self.spec.outputs * self.batch * self.columns()
+    }
+
+    /// moments: where those of y go, of time steps up to `lengths`.
+    pub(super) fn forward(
+        &self,
+        be: &Cuda,
+        args: &MixForward<'_, Cuda>,
+        (moments, lengths): (Option<Span>, Option<&Ints>),
+    ) -> Result<()> {
         const OP: &str = "mix_forward";
         let &HopperMix { call, spec, batch, len, .. } = self;
         let MixForward { y, saved, s, residual, params, .. } = args;
@@ -331,7 +342,8 @@ impl HopperMix<'_> {
                 self.map_f32(OP, residual_or_y, (batch, outputs), 32)?,
                 self.map_copy(OP, w, (1, rows, inputs), self.along(128))?,
                 self.map_copy(OP, a, (batch, inputs, len), self.across())?,
-                k.gate_masks, k.largest, params.bias, outputs, inputs, len, batch, residual.is_some()
+                k.gate_masks, k.largest, params.bias, moments, lengths, outputs, inputs, len, batch,
+                residual.is_some()
             ],
         )?;
         if own.is_some() {

@@ -10,8 +10,8 @@ use s4_backend::{
     BatchNormBackward, BatchNormForward, BatchNormGradientSums, BatchNormInputGradient, BatchNormJoint,
     BatchNormMoments, BatchNormRecompute, DenseOps, DropPath, EmbeddingBackward, EmbeddingForward,
     LayerNormBackward, LayerNormForward, LayerNormRecompute, LinearBackward, LinearForward,
-    LossForwardBackward, MixBackward, MixCall, MixForward, PoolBackward, PoolForward, Result, SampleTokens,
-    ZeroBeyondLengths,
+    LossForwardBackward, MixBackward, MixCall, MixExtras, MixForward, PoolBackward, PoolForward, Result,
+    SampleTokens, ZeroBeyondLengths,
 };
 
 impl DenseOps for Cuda {
@@ -93,10 +93,20 @@ impl DenseOps for Cuda {
         mix::rows_saved_len(self, call)
     }
 
-    fn mix_forward_for_rows(&self, args: MixForward<'_, Self>, _ws: &mut Workspace) -> Result<()> {
-        let hopper = mix::giving_rows(self, "mix_forward", &args.call)?;
+    fn mix_moments_len(&self, call: &MixCall) -> Option<usize> {
+        mix::moments_len(self, call)
+    }
+
+    fn mix_forward_with(
+        &self,
+        args: MixForward<'_, Self>,
+        extras: MixExtras<'_, Self>,
+        _ws: &mut Workspace,
+    ) -> Result<()> {
+        let hopper = mix::on_hopper(self, "mix_forward", &args.call, extras.rows)?;
         args.check(self, hopper.saved_len())?;
-        hopper.forward(self, &args)
+        extras.check(self, &args.call, hopper.moments_len())?;
+        hopper.forward(self, &args, (extras.moments.as_ref().map(|m| m.span()), extras.lengths))
     }
 
     fn mix_backward_to_rows(
@@ -105,7 +115,7 @@ impl DenseOps for Cuda {
         lengths: Option<&Ints>,
         _ws: &mut Workspace,
     ) -> Result<()> {
-        let hopper = mix::giving_rows(self, "mix_backward", &args.call)?;
+        let hopper = mix::on_hopper(self, "mix_backward", &args.call, true)?;
         args.check(self, hopper.saved_len())?;
         hopper.backward(self, &args, lengths)
     }

@@ -1,5 +1,5 @@
 //! The inner stage of a block as a training step computes it on Hopper: the SSM norms its input as it reads it, the mix hands the gradient of its
-//! input over as rows. Against the operations one by one on the CPU.
+//! input over as rows and leaves moments for the next norm. Against the operations one by one on the CPU.
 
 use crate::{
     Report, gpu_with,
@@ -94,10 +94,33 @@ fn block<B: Backend>(be: &B, c: &Case, together: bool) -> Named {
         params: MixParams { weight: all(be, &weight), bias: all(be, &bias) },
         call: mix_call,
     };
-    match rows_len {
-        Some(_) => be.mix_forward_for_rows(forward, &mut ws).unwrap(),
+    let moments_len = be.mix_moments_len(&mix_call).filter(|_| together);
+    let mut moments = nan(moments_len.unwrap_or(0));
+    match moments_len {
+        Some(_) => {
+            let moments = Some(full(be, &mut moments));
+            let extras = MixExtras { rows: rows_len.is_some(), moments, lengths };
+            be.mix_forward_with(forward, extras, &mut ws).unwrap();
+        }
         None => be.mix_forward(forward, &mut ws).unwrap(),
     }
+    // The statistics of a batch norm that follows.
+    let (mut next_stats, mut running) = (nan(2 * h), up(be, &vec![1.0; 2 * h]));
+    let next = BatchNormForward {
+        y: None,
+        stats: full(be, &mut next_stats),
+        running: full(be, &mut running),
+        x: all(be, &y),
+        moments: moments_len.map(|_| all(be, &moments)),
+        gamma: all(be, &gamma),
+        beta: all(be, &beta),
+        lengths,
+        eps: 1e-5,
+        momentum: 0.1,
+        training: true,
+        shape,
+    };
+    be.batch_norm_forward(next, &mut ws).unwrap();
 
     let (mut ds, mut du, unread) = (nan(n), nan(n), nan(n));
     let (mut dw, mut db) = (be.alloc(2 * h * h).unwrap(), be.alloc(2 * h).unwrap());
@@ -140,6 +163,7 @@ fn block<B: Backend>(be: &B, c: &Case, together: bool) -> Named {
         x.into_iter().enumerate().map(|(i, x)| if beyond(i) { 0.0 } else { x }).collect()
     };
     let mut out: Named = vec![("y".into(), within(down(be, &y))), ("du".into(), within(down(be, &du)))];
+    out.extend([("stats", &next_stats), ("running", &running)].map(|(name, x)| (name.into(), down(be, x))));
     let names = ["inv_dt", "a_real", "a_imag", "b", "c", "p", "d"];
     out.extend(names.iter().zip(&g).map(|(name, g)| (format!("grad.{name}"), down(be, g))));
     out.extend([("grad.weight", &dw), ("grad.bias", &db)].map(|(name, g)| (name.into(), down(be, g))));

@@ -267,6 +267,7 @@ impl<B: Backend> Suite<'_, B> {
                         stats,
                         running,
                         x,
+                        moments: None,
                         gamma,
                         beta,
                         lengths,

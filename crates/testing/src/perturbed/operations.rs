@@ -256,7 +256,7 @@ operations! {
         shape: value,
     }
     batch_norm_forward(BatchNormForward) {
-        y: set_option, stats: set, running: set, x: view, gamma: view, beta: view, lengths: value, eps: value,
+        y: set_option, stats: set, running: set, x: view, moments: view_option, gamma: view, beta: view, lengths: value, eps: value,
         momentum: value, training: value, shape: value,
     }
     batch_norm_recompute(BatchNormRecompute) {
