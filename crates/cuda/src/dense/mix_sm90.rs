@@ -12,7 +12,7 @@ use crate::{
     memory::{DeviceBlock, Ints},
     ssm::{RowsOfInput, SsmRows},
 };
-use s4_backend::{MixBackward, MixCall, MixForward, MixSpec, Result, random::DropKey};
+use s4_backend::{MixBackward, MixCall, MixForward, MixSpec, Result};
 
 /// Shared memory of mix_forward, mix_dz and mix_ds, bytes: three stages of a 128 × 64 and of a 64 × 256 box of f16, or of
 /// both planes of 128 × 32 and 32 × 256 pairs, two staging areas, barriers, and what alignment takes.
@@ -21,8 +21,6 @@ const SHARED_BYTES: usize = 3 * (48 << 10) + (64 << 10) + (2 << 10);
 const SHARED_DW_BYTES: usize = 4 * (48 << 10) + (2 << 10);
 /// Time steps of a tile.
 pub(super) const TILE_STEPS: usize = 256;
-/// Forward saves the f16 copy of a, of single numbers, for backward up to this size; larger ones are recomputed, and those of pairs.
-const MAX_SAVED_A_BYTES: usize = 60 << 20;
 /// Backward goes through the batch in portions whose dz has at most this many bytes. dz and a of a portion take about what an SSM's backward
 /// pass takes as scratch.
 const MAX_DZ_BYTES: usize = 256 << 20;
@@ -33,14 +31,14 @@ const MAX_SUM_STEPS: usize = 64;
 
 /// A mix call that the kernels of mix_sm90.cu serve (GLU, on Hopper), with its sizes.
 pub(super) struct HopperMix<'a> {
-    call: &'a MixCall,
-    spec: &'a MixSpec,
-    batch: usize,
-    len: usize,
+    pub(super) call: &'a MixCall,
+    pub(super) spec: &'a MixSpec,
+    pub(super) batch: usize,
+    pub(super) len: usize,
     /// Products of f16 numbers that make one product: 1, or 3 of pairs.
-    products: usize,
+    pub(super) products: usize,
     /// Whether backward writes ds as rows for an SSM; of single numbers.
-    rows_of_ds: bool,
+    pub(super) rows_of_ds: bool,
 }
 
 /// The kernels for single f16 numbers, and for pairs.
@@ -67,21 +65,9 @@ const PAIRS: Kernels = Kernels {
     dw: ["mix_dw_128_pairs", "mix_dw_256_pairs"],
 };
 
-/// What forward saves for backward: largest magnitudes; of single f16 numbers also the copy of W, one bit per element for each of the
-/// two dropouts, and the copy of a. With pairs, whose products take longer, backward makes these again, since 'highest' is to hold
-/// little memory. Where ds are rows, the slopes of the activation at s stand for s and for the masks after the activation.
-struct SavedParts {
-    largest: Span,
-    w: Option<Span>,
-    gate_masks: Option<Span>,
-    activation_masks: Option<Span>,
-    a: Option<Span>,
-    slopes: Option<Span>,
-}
-
 impl HopperMix<'_> {
     /// Rows of the f16 copies of W and dz: z₁ and z₂ of the outputs alternately, eight by eight.
-    fn rows(&self) -> usize {
+    pub(super) fn rows(&self) -> usize {
         self.spec.outputs.div_ceil(8) * 16
     }
 
@@ -95,95 +81,18 @@ impl HopperMix<'_> {
     }
 
     /// Bytes of the f16 copy of `n` numbers.
-    fn copy_bytes(&self, n: usize) -> usize {
+    pub(super) fn copy_bytes(&self, n: usize) -> usize {
         2 * self.planes() * n
     }
 
     /// Tiles along time.
-    fn columns(&self) -> usize {
+    pub(super) fn columns(&self) -> usize {
         self.len.div_ceil(TILE_STEPS)
     }
 
     /// Tiles of a product whose result is (batch, rows, len).
-    fn tiles(&self, rows: usize, batch: usize) -> usize {
+    pub(super) fn tiles(&self, rows: usize, batch: usize) -> usize {
         rows.div_ceil(128) * self.columns() * batch
-    }
-
-    /// Bytes of each of [`SavedParts`].
-    fn saved_part_bytes(&self) -> [usize; 6] {
-        let ([gate, activation], a) = (self.mask_bytes(), self.a_bytes(self.batch));
-        let parts = match self.products {
-            1 if self.rows_of_ds => [16, self.w_bytes(), gate, 0, a, a],
-            1 => [16, self.w_bytes(), gate, activation, if a <= MAX_SAVED_A_BYTES { a } else { 0 }, 0],
-            _ => [16, 0, 0, 0, 0, 0],
-        };
-        parts.map(|n| n.next_multiple_of(128))
-    }
-
-    /// Bytes of the bits of the masks after the gate and of those after the activation, 0 where there are none.
-    fn mask_bytes(&self) -> [usize; 2] {
-        // As the kernels ask: below the smallest threshold nothing is drawn, so nothing is kept.
-        match DropKey::threshold(self.spec.dropout) > 0 {
-            true => [
-                self.tiles(self.rows(), self.batch) * 256 * 8,
-                self.batch * self.columns() * self.spec.inputs * 32,
-            ],
-            false => [0, 0],
-        }
-    }
-
-    /// Bytes of the f16 copy of W.
-    fn w_bytes(&self) -> usize {
-        self.copy_bytes(self.rows() * self.spec.inputs)
-    }
-
-    /// Bytes of the f16 copy of a, (batch, inputs, len).
-    fn a_bytes(&self, batch: usize) -> usize {
-        self.copy_bytes(batch * self.spec.inputs * self.len)
-    }
-
-    /// The saved memory `span`, divided.
-    fn saved_parts(&self, span: Span) -> SavedParts {
-        let mut at = 0;
-        let mut parts = self.saved_part_bytes().map(|bytes| {
-            at += bytes;
-            span.part(at - bytes, bytes)
-        });
-        parts[0] = parts[0].part(0, 16);
-        let [largest, rest @ ..] = parts;
-        let [w, gate_masks, activation_masks, a, slopes] =
-            rest.map(|span: Span| (span.bytes() > 0).then_some(span));
-        SavedParts { largest, w, gate_masks, activation_masks, a, slopes }
-    }
-
-    /// `kept`, or memory of the call's own, with what owns it.
-    fn kept_or_own(
-        be: &Cuda,
-        op: &'static str,
-        kept: Option<Span>,
-        bytes: usize,
-    ) -> Result<(Span, Option<DeviceBlock>)> {
-        if let Some(kept) = kept {
-            return Ok((kept, None));
-        }
-        let own = be.block(op, bytes)?;
-        Ok((own.span(), Some(own)))
-    }
-
-    /// The masks after the activation, kept or to be drawn again, with what owns their memory; `None` where nothing is dropped, or where
-    /// slopes hold them.
-    #[allow(clippy::type_complexity)]
-    fn activation_masks(
-        &self,
-        be: &Cuda,
-        op: &'static str,
-        kept: Option<Span>,
-    ) -> Result<(Option<Span>, Option<DeviceBlock>)> {
-        match self.mask_bytes()[1] {
-            _ if self.rows_of_ds => Ok((None, None)),
-            0 => Ok((None, None)),
-            bytes => Self::kept_or_own(be, op, kept, bytes).map(|(span, own)| (Some(span), own)),
-        }
     }
 
     /// An array (batch, rows, len) of f32 for the copy engine, in boxes of `height` rows.

@@ -11,6 +11,7 @@ mod linear;
 mod loss;
 mod matvec;
 mod mix;
+mod mix_saved;
 mod mix_sm90;
 mod ops;
 mod optim;
