@@ -368,7 +368,7 @@ PRODUCT mix_ds_rows(TENSOR_MAP ds, TENSOR_MAP slopes, TENSOR_MAP w, TENSOR_MAP d
           m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
           most[r] = fmaxf(most[r], m);
           const int e = m == 0.f ? 0 : f16_exponent(m, MOST_EXPONENT), input = m0 + 16 * l.warp + 8 * r + l.g, c = n0 / T + q;
-          if (l.t == 0 && input < inputs && c < chunks) exps[(i64)input * exponents_of_head(all, chunks) + b * chunks + c] = e;
+          if (l.t == 0 && input < inputs && c < chunks) put_exponent(exps, input, all, chunks, b * chunks + c, e);
           to[r] = power_of_two(e);
         }
         // A row is of four lanes, which have read all its slopes.

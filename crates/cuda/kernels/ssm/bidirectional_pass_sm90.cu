@@ -238,7 +238,7 @@ struct OneDirectionPass {
         uint4* p = a.x_rows + row * (T / 8) + t;
 #pragma unroll
         for (int k = 0; k < KS; k += 2) p[2 * k] = make_uint4(xh[k][r], xh[k][2 + r], xh[k + 1][r], xh[k + 1][2 + r]);
-        if (t == 0) a.x_exps[exponent_at(r, global)] = ex[r];
+        if (t == 0) put_exponent(a.x_exps, h, a.B, a.chunks, b[r] * a.chunks + global, ex[r]);
       }
     if (OUT && i + 1 < a.chunks_per_segment) fetch(i + 1);
     float acc[8][4], y[8][4];
@@ -276,7 +276,7 @@ struct OneDirectionPass {
         uint4* p = (uint4*)states + row * (NP / 8) + t;
 #pragma unroll
         for (int k = 0; k < KS; k += 2) p[2 * k] = make_uint4(sh[k][r], sh[k][2 + r], sh[k + 1][r], sh[k + 1][2 + r]);
-        if (t == 0) (direction ? a.state_exps[1] : a.state_exps[0])[exponent_at(r, global)] = es[r];
+        if (t == 0) put_exponent(direction ? a.state_exps[1] : a.state_exps[0], h, a.B, a.chunks, b[r] * a.chunks + global, es[r]);
       }
       if (KEEP && t == 0) kept_exps[64 * c + 16 * warp + 8 * r + g] = es[r];
     }

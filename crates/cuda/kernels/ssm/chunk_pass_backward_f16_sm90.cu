@@ -93,9 +93,10 @@ DEV void gradients(float* const (&to)[2], const Rows (&arrays)[2 * (1 + DIRECTIO
     if (part == q) common = exponent_of(arrays[q].largest[4 * h]);
   char* const mine = memory + row * 128 + (part ^ (row & 7)) * 16;
   const int* const powers = (const int*)(memory + Z::STAGES * Z::STAGE) + min(part, Z::ARRAYS - 1) * MK + row;
-  auto scale = [&](int slot) {
+  auto scale = [&](int step, int slot) {
     char* const at = mine + slot * Z::STAGE;
-    const int down = part < Z::ARRAYS ? min(max(powers[slot * (Z::EXPONENTS / 4)] - common, 0), 42) : 0;
+    const bool there = part < Z::ARRAYS && step * MK + row < total;
+    const int down = there ? min(max(powers[slot * (Z::EXPONENTS / 4)] - common, 0), 42) : 0;
     auto multiply = [&](u32 own) {
       uint4 v[Z::ARRAYS];
 #pragma unroll
@@ -120,7 +121,7 @@ DEV void gradients(float* const (&to)[2], const Rows (&arrays)[2 * (1 + DIRECTIO
   u32 phase = 0;
   for (int step = first; step < end; ++step) {
     barrier_wait(barriers + 8 * slot, phase);
-    scale(slot);
+    scale(step, slot);
     wgmma_wait();  // before the fence: NVRTC 12.8 crashes on the other order
     stores_before_wgmma();
     __syncthreads();

@@ -89,7 +89,7 @@ DEV void scan_by_products(float* init, const float* e, const float* state0, cons
   }
   for (int k = 16; k; k >>= 1) m = fmaxf(m, __shfl_xor_sync(~0u, m, k));
   const int eq = m == 0.f ? 0 : f16_exponent(m, 64);
-  const float scale_q = power_of_two(eq);
+  const float scale_q = power_of_two(eq), back_q = power_of_two(-eq);
   u32 high[KS][NT][2], low[KS][NT][2];
 #pragma unroll
   for (int k = 0; k < KS; ++k)
@@ -120,7 +120,7 @@ DEV void scan_by_products(float* init, const float* e, const float* state0, cons
       next[r][n] = *(const float2*)(e + at(r, 0) + 8 * n);
     }
   for (int k = 0; k < segments; ++k) {
-    float change[NT][4] = {}, back[2];
+    float change[NT][4] = {}, back[2];  // back: what brings a row of s back, whose states may be gradients of 1e-30
     u32 sh[KS][4], sl[KS][4];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -132,9 +132,9 @@ DEV void scan_by_products(float* init, const float* e, const float* state0, cons
       }
       m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
       m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
-      const int es = m == 0.f ? 0 : f16_exponent(m, 64);
+      const int es = m == 0.f ? 0 : f16_exponent(m, 110);
       const float scale = power_of_two(es);
-      back[r] = power_of_two(-es) * power_of_two(-eq);
+      back[r] = power_of_two(-es);
 #pragma unroll
       for (int n = 0; n < NT; ++n)
         split_f16(sh[n / 2][2 * (n & 1) + r], sl[n / 2][2 * (n & 1) + r], s[n][2 * r], s[n][2 * r + 1], scale);
@@ -151,8 +151,8 @@ DEV void scan_by_products(float* init, const float* e, const float* state0, cons
     for (int r = 0; r < 2; ++r)
 #pragma unroll
       for (int n = 0; n < NT; ++n) {
-        s[n][2 * r] += fmaf(change[n][2 * r], back[r], next[r][n].x);
-        s[n][2 * r + 1] += fmaf(change[n][2 * r + 1], back[r], next[r][n].y);
+        s[n][2 * r] += fmaf(change[n][2 * r] * back_q, back[r], next[r][n].x);
+        s[n][2 * r + 1] += fmaf(change[n][2 * r + 1] * back_q, back[r], next[r][n].y);
         if (k + 1 < segments) next[r][n] = *(const float2*)(e + at(r, k + 1) + 8 * n);
       }
   }

@@ -118,7 +118,9 @@ impl Cuda {
         let mut products: Vec<DeviceBlock> = Vec::new();
         let mut du_end_chunk = None;
         let plain = state0.is_none() && a.dstate_end.is_none() && a.dstate0.is_none() && a.with_d;
-        let aligned = [Some(a.dy), Some(a.u), a.du].into_iter().flatten().all(Span::is_aligned);
+        // u is not read where its states have been kept.
+        let read = a.states.is_none().then_some(a.u);
+        let aligned = [Some(a.dy), read, a.du].into_iter().flatten().all(Span::is_aligned);
         if c.bidirectional_pass && plain && aligned {
             let b = BidirectionalBackward {
                 du: a.du,

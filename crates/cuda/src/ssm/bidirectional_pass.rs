@@ -286,8 +286,9 @@ impl Cuda {
     ) -> Result<()> {
         let (init, _own) = self.enter(op, p, s, segment_split, segment)?;
         let arrays = PassArrays { y: p.y, init, end: [None; 2], states: p.states };
+        let given = p.entering.iter().any(|entering| matches!(entering, Entering::Given(_)));
         let x = match (p.states.input, p.states.largest) {
-            (Some([values, exponents]), Some(largest)) if segment.is_some() => {
+            (Some([values, exponents]), Some(largest)) if segment.is_some() && !given => {
                 PassInput::Rows(SsmRows { values, exponents, largest })
             }
             _ => p.x,

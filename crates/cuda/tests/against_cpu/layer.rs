@@ -18,6 +18,8 @@ pub struct Run {
     /// Whether time steps have intervals of their own.
     pub uneven: bool,
     pub seed: u64,
+    /// What inputs, states and gradients are multiplied by.
+    pub scale: f64,
 }
 
 pub type Named = Vec<(String, Vec<f64>)>;
@@ -76,10 +78,14 @@ pub fn outputs_around<B: Backend>(
     let (batch, len) = (run.batch, run.len);
     let p = run.params.each_ref().map(|x| up(be, x));
     let mut ws = be.workspace();
-    let u = up(be, &noise(run.seed, 1, batch * spec.heads * len));
-    let dy = up(be, &noise(run.seed, 2, batch * spec.outputs() * len));
-    let state0 = run.states.then(|| up(be, &noise(run.seed, 3, spec.state_len(batch))));
-    let dend = run.states.then(|| up(be, &noise(run.seed, 4, spec.state_len(batch))));
+    let scaled = |stream, n| {
+        let values: Vec<f64> = noise(run.seed, stream, n).iter().map(|x| x * run.scale).collect();
+        up(be, &values)
+    };
+    let u = scaled(1, batch * spec.heads * len);
+    let dy = scaled(2, batch * spec.outputs() * len);
+    let state0 = run.states.then(|| scaled(3, spec.state_len(batch)));
+    let dend = run.states.then(|| scaled(4, spec.state_len(batch)));
     let lengths = run.lengths.as_ref().map(|l| {
         let mut ints = be.alloc_ints(l.len()).unwrap();
         be.upload_ints(&mut ints, l).unwrap();

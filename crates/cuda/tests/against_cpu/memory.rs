@@ -66,6 +66,7 @@ fn a_steady_call_allocates_nothing() {
         states: true,
         uneven: false,
         seed: 1,
+        scale: 1.0,
     };
     // A call with states runs by chunks, whatever was asked for.
     for (&algorithm, states) in Algorithm::ALL.iter().flat_map(|a| [(a, false), (a, true)]) {

@@ -45,6 +45,7 @@ pub fn run(case: &golden::Case, batch: usize, len: usize) -> Run {
         states: false,
         uneven: false,
         seed: 7,
+        scale: 1.0,
     }
 }
 
@@ -263,6 +264,32 @@ fn long_rows_cut_in_segments() {
         }
     }
     report.finish("segments");
+}
+
+/// Numbers of which an f16 holds nothing without a power of two, where the pass itself multiplies in f32: two channels.
+#[test]
+fn small_numbers_through_segments() {
+    let Some(be) = gpu() else { return };
+    let cpu = Cpu::<f64>::new(0).unwrap();
+    let mut report = Report::default();
+    let mut case = cases().into_iter().find(|c| c.name == "dplr_legs_n64").unwrap();
+    case.spec.channels = 2;
+    for i in [4, 6] {
+        let again = case.params[i].clone();
+        case.params[i].extend(again);
+    }
+    // The gradients of the parameters are products of two small numbers, which f32 still holds.
+    for scale in [1e-15, 1e12] {
+        let r = Run { scale, states: true, ..run(&case, 6, 3000) };
+        compare(&mut report, &format!("scale {scale}"), &outputs_of(&be, &r), &outputs_of(&cpu, &r));
+    }
+    let r = Run { scale: 1e-28, states: true, ..run(&case, 6, 3000) };
+    for ((name, got), (_, want)) in outputs_of(&be, &r).iter().zip(&outputs_of(&cpu, &r)) {
+        if !name.starts_with("grad") {
+            check(&mut report, "scale 1e-28", (name, got, want), (1e-5, 1e-4));
+        }
+    }
+    report.finish("small numbers through segments");
 }
 
 #[test]
