@@ -38,9 +38,9 @@ pub trait DenseOps: Memory {
 
     /// Elements that `mix_forward` saves for backward; 0 when backward recomputes.
     fn mix_saved_len(&self, call: &MixCall) -> usize;
-    /// Elements that a forward for rows saves ([`MixExtras::rows`]); `None` where backward of this mix cannot hand the gradient of s over to an
+    /// Elements that a forward for rows saves ([`MixExtras::chunk_rows`]); `None` where backward of this mix cannot hand the gradient of s over to an
     /// SSM as rows.
-    fn mix_rows_saved_len(&self, call: &MixCall) -> Option<usize> {
+    fn mix_chunk_rows_saved_len(&self, call: &MixCall) -> Option<usize> {
         let _ = call;
         None
     }
@@ -59,9 +59,9 @@ pub trait DenseOps: Memory {
         let _ = (args, extras, ws);
         Err(Error::unsupported("mix_forward", "a mix that leaves no more than its output", "another"))
     }
-    /// [`DenseOps::mix_backward`] with ds in the form in which the SSM before the mix reads it ([`crate::SsmOps::ssm_backward_of_rows`]), 0 from
+    /// [`DenseOps::mix_backward`] with ds in the form in which the SSM before the mix reads it ([`crate::SsmOps::ssm_backward_of_chunk_rows`]), 0 from
     /// each sequence's length on. ds has as many elements as there; s is not read and may hold anything.
-    fn mix_backward_to_rows(
+    fn mix_backward_to_chunk_rows(
         &self,
         args: MixBackward<'_, Self>,
         lengths: Option<&Self::Ints>,

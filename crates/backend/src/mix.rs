@@ -67,7 +67,7 @@ pub struct MixCall {
 pub struct MixForward<'a, B: Memory> {
     /// (batch, outputs, len)
     pub y: B::Mut<'a>,
-    /// `mix_saved_len` elements for backward; `None` in inference.
+    /// `mix_saved_len` elements for backward, or `mix_chunk_rows_saved_len`; `None` in inference.
     pub saved: Option<B::Mut<'a>>,
     /// (batch, inputs, len)
     pub s: B::Ref<'a>,
@@ -80,9 +80,9 @@ pub struct MixForward<'a, B: Memory> {
 /// What a forward leaves besides its output ([`crate::DenseOps::mix_forward_with`]).
 #[allow(missing_docs)]
 pub struct MixExtras<'a, B: Memory> {
-    /// Whether it keeps what backward needs of s, for [`crate::DenseOps::mix_backward_to_rows`]; `saved` has then
-    /// [`crate::DenseOps::mix_rows_saved_len`] elements.
-    pub rows: bool,
+    /// Whether it keeps what backward needs of s, for [`crate::DenseOps::mix_backward_to_chunk_rows`]; `saved` has then
+    /// [`crate::DenseOps::mix_chunk_rows_saved_len`] elements.
+    pub chunk_rows: bool,
     /// Moments of parts of y, for the batch norm that follows it: [`crate::DenseOps::mix_moments_len`] elements, in a form of the backend's own.
     pub moments: Option<B::Mut<'a>>,
     /// (batch): the lengths up to which y is in those moments.
@@ -137,6 +137,11 @@ impl<B: Memory> MixExtras<'_, B> {
 }
 
 impl<B: Memory> MixBackward<'_, B> {
+    /// Refuses lengths that do not fit the call.
+    pub fn check_lengths(&self, backend: &B, lengths: Option<&B::Ints>) -> Result<()> {
+        ViewChecks { backend, op: "mix_backward" }.lengths(lengths, self.call.batch, self.call.len)
+    }
+
     /// Refuses views whose numbers of elements do not fit the sizes of the call; `saved_len` is how many elements this
     /// backend saves for backward.
     pub fn check(&self, backend: &B, saved_len: usize) -> Result<()> {

@@ -300,7 +300,7 @@ pub trait SsmOps: Memory {
     ) -> Result<()>;
 
     /// Whether forward of this call can take a batch norm of its input upon itself ([`SsmOps::ssm_forward_of_norm`]), as far as sizes and
-    /// options decide; its arrays must begin at multiples of 16 bytes, as whole buffers do. `states`: whether the call has states.
+    /// options decide; y and u must begin at multiples of 16 bytes, as whole buffers do. `states`: whether the call has states.
     fn ssm_norms_input(&self, call: &SsmCall<'_, Self>, states: bool) -> bool {
         let _ = (call, states);
         false
@@ -318,16 +318,16 @@ pub trait SsmOps: Memory {
         Err(Error::unsupported("ssm_forward", "a call that norms its input", "another"))
     }
 
-    /// Whether backward of this call, without states, can take the gradient of y as rows ([`SsmOps::ssm_backward_of_rows`]), as far as sizes
+    /// Whether backward of this call, without states, can take the gradient of y as rows ([`SsmOps::ssm_backward_of_chunk_rows`]), as far as sizes
     /// and options decide; its arrays must begin at multiples of 16 bytes.
-    fn ssm_takes_rows(&self, call: &SsmCall<'_, Self>) -> bool {
+    fn ssm_takes_chunk_rows(&self, call: &SsmCall<'_, Self>) -> bool {
         let _ = call;
         false
     }
 
-    /// [`SsmOps::ssm_backward`] where dy has been written as rows by a mix ([`crate::DenseOps::mix_backward_to_rows`]): an array of as many elements, in a form of
-    /// the backend's own.
-    fn ssm_backward_of_rows(
+    /// [`SsmOps::ssm_backward`] where dy has been written as rows by a mix ([`crate::DenseOps::mix_backward_to_chunk_rows`]): an array of as many elements, in a form of
+    /// the backend's own, which is used up.
+    fn ssm_backward_of_chunk_rows(
         &self,
         args: SsmBackward<'_, Self>,
         plan: &mut Self::SsmPlan,

@@ -73,8 +73,8 @@ pub struct BlockCore<B: Backend> {
 }
 
 /// Whether the backward of a training step hands the gradient of the SSM's output from the mix to the SSM as rows.
-fn hands_rows<B: Backend>(pass: &PassContext<'_, B>, s4: &S4Core<B>, residual: &Residual<B>) -> bool {
-    pass.step && s4.takes_rows(pass) && residual.mix.gives_rows(pass)
+fn hands_chunk_rows<B: Backend>(pass: &PassContext<'_, B>, s4: &S4Core<B>, residual: &Residual<B>) -> bool {
+    pass.training_step && s4.takes_chunk_rows(pass) && residual.mix.gives_chunk_rows(pass)
 }
 
 impl<B: Backend> BlockCore<B> {
@@ -136,8 +136,8 @@ impl<B: Backend> BlockCore<B> {
         let s4 = &mut self.s4;
         let states = state0.is_some() || state_end.is_some();
         let norms_input = s4.norms_input(pass, states);
-        let rows = !states && saved.is_some() && hands_rows(pass, s4, &self.residual);
-        let arrays = ResidualForward { y, x, saved, norms_input, rows };
+        let chunk_rows = !states && saved.is_some() && hands_chunk_rows(pass, s4, &self.residual);
+        let arrays = ResidualForward { y, x, saved, norms_input, chunk_rows };
         self.residual.forward(pass, arrays, scratch, |mut inner, ws| {
             let arrays = S4Forward {
                 y: be.reborrow(&mut inner.y),
@@ -166,15 +166,15 @@ impl<B: Backend> BlockCore<B> {
         let s4 = &mut self.s4;
         let states = state0.is_some() || dstate0.is_some() || dstate_end.is_some();
         let reads_input = s4.reads_input(pass, ssm.get(be, s4.saved_len(pass)), states);
-        let rows = !states && hands_rows(pass, s4, &self.residual);
-        let arrays = ResidualBackward { dx, grads, dy, x, saved, consume_saved, reads_input, rows };
+        let chunk_rows = !states && hands_chunk_rows(pass, s4, &self.residual);
+        let arrays = ResidualBackward { dx, grads, dy, x, saved, consume_saved, reads_input, chunk_rows };
         self.residual.backward(pass, arrays, scratch, |mut inner, ws| {
             let arrays = S4Backward {
                 du: Some(be.reborrow(&mut inner.dx)),
                 dstate0: dstate0.as_mut().map(|view| be.reborrow(view)),
                 grads: &mut *inner.grads,
                 dy: be.shorten(inner.dy),
-                rows,
+                chunk_rows,
                 dstate_end: dstate_end.map(|view| be.shorten(view)),
                 u: be.shorten(inner.x),
                 state0: state0.map(|view| be.shorten(view)),
@@ -194,7 +194,7 @@ impl<B: Backend> BlockCore<B> {
         let be = pass.be;
         let BlockStep { y, mut state, u: x, interval, plan } = arrays;
         let s4 = &mut self.s4;
-        let arrays = ResidualForward { y, x, saved: None, norms_input: false, rows: false };
+        let arrays = ResidualForward { y, x, saved: None, norms_input: false, chunk_rows: false };
         self.residual.forward(pass, arrays, scratch, |mut inner, ws| {
             let arrays = S4Step {
                 y: be.reborrow(&mut inner.y),
@@ -216,7 +216,7 @@ impl<B: Backend> BlockCore<B> {
         let be = pass.be;
         let S4Steps { y, mut state_end, u: x, state0, lens, plan } = arrays;
         let s4 = &mut self.s4;
-        let arrays = ResidualForward { y, x, saved: None, norms_input: false, rows: false };
+        let arrays = ResidualForward { y, x, saved: None, norms_input: false, chunk_rows: false };
         self.residual.forward(pass, arrays, scratch, |mut inner, ws| {
             let arrays = S4Steps {
                 y: be.reborrow(&mut inner.y),

@@ -61,7 +61,7 @@ impl<B: Backend> FeedForward<B> {
         scratch: &mut SharedScratch<B>,
     ) -> Result<()> {
         let (be, linear) = (pass.be, &self.linear);
-        let arrays = ResidualForward { y, x, saved, norms_input: false, rows: false };
+        let arrays = ResidualForward { y, x, saved, norms_input: false, chunk_rows: false };
         self.residual.forward(pass, arrays, scratch, |mut inner, ws| {
             linear.forward(pass, be.reborrow(&mut inner.y), be.shorten(inner.x), pass.len, ws)
         })

@@ -42,7 +42,7 @@ pub(crate) struct MixStageConfig<'a> {
 /// Arrays of one forward of the mix: SSM output `s` (batch, channels·H, len), block output `y` (batch, H, len).
 pub(crate) struct MixStageForward<'a, B: Backend> {
     /// Whether backward will hand the gradient of `s` over as rows.
-    pub rows: bool,
+    pub chunk_rows: bool,
     /// Where to leave moments of `y` for the batch norm that follows, [`MixStage::moments_len`] elements.
     pub moments: Option<B::Mut<'a>>,
     pub y: B::Mut<'a>,
@@ -55,8 +55,8 @@ pub(crate) struct MixStageForward<'a, B: Backend> {
 
 /// Arrays of one backward of the mix.
 pub(crate) struct MixStageBackward<'a, B: Backend> {
-    /// Whether `ds` are rows ([`s4_backend::DenseOps::mix_backward_to_rows`]); `s` is then not read.
-    pub rows: bool,
+    /// Whether `ds` are rows ([`s4_backend::DenseOps::mix_backward_to_chunk_rows`]); `s` is then not read.
+    pub chunk_rows: bool,
     /// Gradient of the SSM's output, overwritten.
     pub ds: B::Mut<'a>,
     /// Gradients of the parameters, which are added to.
@@ -134,8 +134,8 @@ impl MixStage {
     }
 
     /// Whether the backward of this pass can hand the gradient of its input over as rows.
-    pub fn gives_rows<B: Backend>(&self, pass: &PassContext<'_, B>) -> bool {
-        pass.be.mix_rows_saved_len(&self.mix_call(pass)).is_some()
+    pub fn gives_chunk_rows<B: Backend>(&self, pass: &PassContext<'_, B>) -> bool {
+        pass.be.mix_chunk_rows_saved_len(&self.mix_call(pass)).is_some()
     }
 
     /// Number of elements of the moments of its output that a forward can leave for a batch norm; `None` where it cannot.
@@ -144,10 +144,10 @@ impl MixStage {
     }
 
     /// Number of elements that a forward saves for its backward. rows: which gives the gradient of its input as rows.
-    pub fn saved_len<B: Backend>(&self, pass: &PassContext<'_, B>, rows: bool) -> usize {
+    pub fn saved_len<B: Backend>(&self, pass: &PassContext<'_, B>, chunk_rows: bool) -> usize {
         let call = self.mix_call(pass);
-        match pass.be.mix_rows_saved_len(&call) {
-            Some(len) if rows => len,
+        match pass.be.mix_chunk_rows_saved_len(&call) {
+            Some(len) if chunk_rows => len,
             _ => pass.be.mix_saved_len(&call),
         }
     }
@@ -161,13 +161,13 @@ impl MixStage {
         branch: &mut GrowableBuffer<B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let MixStageForward { rows, moments, y, mut saved, s, residual } = arrays;
+        let MixStageForward { chunk_rows, moments, y, mut saved, s, residual } = arrays;
         let (be, call, lengths) = (pass.be, self.mix_call(pass), pass.options.lengths);
         if !self.drops_paths(pass) {
             let params = self.params(pass);
             let args = MixForward { y, saved, s, residual, params, call };
-            return match rows || moments.is_some() {
-                true => be.mix_forward_with(args, MixExtras { rows, moments, lengths }, ws),
+            return match chunk_rows || moments.is_some() {
+                true => be.mix_forward_with(args, MixExtras { chunk_rows, moments, lengths }, ws),
                 false => be.mix_forward(args, ws),
             };
         }
@@ -181,8 +181,8 @@ impl MixStage {
             params: self.params(pass),
             call,
         };
-        match rows {
-            true => be.mix_forward_with(args, MixExtras { rows, moments: None, lengths: None }, ws)?,
+        match chunk_rows {
+            true => be.mix_forward_with(args, MixExtras { chunk_rows, moments: None, lengths: None }, ws)?,
             false => be.mix_forward(args, ws)?,
         }
         self.apply_drop_path(pass, y, branch.get(be, n), residual)
@@ -197,7 +197,7 @@ impl MixStage {
         branch: &'a mut GrowableBuffer<B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let MixStageBackward { rows, ds, grads, dy, s, saved } = arrays;
+        let MixStageBackward { chunk_rows, ds, grads, dy, s, saved } = arrays;
         let dy = match self.drops_paths(pass) {
             true => {
                 let n = pass.batch * self.spec.outputs * pass.len;
@@ -210,8 +210,8 @@ impl MixStage {
         let [weight, bias] = grads.views_mut(pass.be, [self.weight, self.bias]);
         let (grads, params, call) = (MixGrads { weight, bias }, self.params(pass), self.mix_call(pass));
         let args = MixBackward { ds, grads, dy, s, saved, params, call };
-        match rows {
-            true => pass.be.mix_backward_to_rows(args, pass.options.lengths, ws),
+        match chunk_rows {
+            true => pass.be.mix_backward_to_chunk_rows(args, pass.options.lengths, ws),
             false => pass.be.mix_backward(args, ws),
         }
     }

@@ -352,7 +352,7 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
                     dstate0,
                     grads,
                     dy,
-                    rows: false,
+                    chunk_rows: false,
                     dstate_end,
                     u: x,
                     state0,

@@ -239,7 +239,7 @@ impl<B: Backend> Network<B> {
                     saved: &mut self.saved_feed_forwards[i],
                     consume_saved,
                     reads_input: true,
-                    rows: false,
+                    chunk_rows: false,
                 };
                 feed_forward.backward(pass, arrays, &mut self.scratch)?;
                 self.gradients.swap(0, 1);

@@ -60,8 +60,8 @@ pub(crate) struct PassContext<'a, B: Backend> {
     pub options: DeviceOptions<'a, B>,
     /// Whether a training pass moves the running statistics of batch norms: not where no target of its batch counts.
     pub moves_statistics: bool,
-    /// Whether this is the pass of a training step: one backward follows, without gradients of states, and what forward has saved is its own.
-    pub step: bool,
+    /// Whether this is the pass of a training step: at most one backward follows, without gradients of states, and what forward has saved is its own.
+    pub training_step: bool,
     /// Exchanges with other ranks, where batch norms have the statistics of the joint batch.
     pub exchange: Option<&'a SharedExchange<B>>,
     /// Version of the parameters' values: constants that the backend keeps for one version are not used for another.
@@ -92,7 +92,7 @@ impl<'a, B: Backend> PassContext<'a, B> {
             len,
             options: CallOptions { training: false, ..options },
             moves_statistics: false,
-            step: false,
+            training_step: false,
             exchange: None,
             version: store.version(),
             dropout_key: DropKey { seed: 0, step: 0, site: 0 },
@@ -159,7 +159,7 @@ impl SavedForward {
             len: self.len,
             options: arrays.options_with(&self.options, self.has_arrays),
             moves_statistics: true,
-            step: false,
+            training_step: false,
             exchange: None,
             version: self.version,
             dropout_key: self.dropout_key,

@@ -60,7 +60,7 @@ pub(crate) struct SavedResidual<B: Backend> {
     inner_output: GrowableBuffer<B>,
     /// Means and inverse deviations of the norm.
     norm_stats: GrowableBuffer<B>,
-    /// What the mix's forward saves for its backward.
+    /// What the mix's forward saves for its backward; once that has run, where it gave rows, the gradient of the inner stage's input.
     mix: GrowableBuffer<B>,
     /// Input of the norm, where the norm comes last.
     norm_input: GrowableBuffer<B>,
@@ -87,7 +87,7 @@ pub(crate) struct ResidualForward<'a, B: Backend> {
     /// Whether the inner stage can take a batch norm of its input upon itself.
     pub norms_input: bool,
     /// Whether backward hands the gradient of the inner stage's output over as rows.
-    pub rows: bool,
+    pub chunk_rows: bool,
 }
 
 /// Arrays of the inner stage's forward.
@@ -116,7 +116,7 @@ pub(crate) struct ResidualBackward<'a, B: Backend> {
     /// Whether the inner stage's backward reads its input.
     pub reads_input: bool,
     /// As in the forward.
-    pub rows: bool,
+    pub chunk_rows: bool,
 }
 
 /// Arrays of the inner stage's backward.
@@ -160,23 +160,23 @@ impl<B: Backend> Residual<B> {
         scratch: &mut SharedScratch<B>,
         inner: impl FnOnce(InnerForward<'_, B>, &mut B::Workspace) -> Result<()>,
     ) -> Result<()> {
-        let ResidualForward { mut y, x, saved, norms_input, rows } = arrays;
+        let ResidualForward { mut y, x, saved, norms_input, chunk_rows } = arrays;
         let be = pass.be;
         let n = pass.batch * self.heads() * pass.len;
         let inner_len = pass.batch * self.mix.inputs() * pass.len;
         let stats_len = self.stats_len(pass);
-        let mix_len = if saved.is_some() { self.mix.saved_len(pass, rows) } else { 0 };
+        let mix_len = if saved.is_some() { self.mix.saved_len(pass, chunk_rows) } else { 0 };
         #[rustfmt::skip]
         let SharedScratch {
             ws, norm: norm_output, norm_stats: stats, inner_output, branch, moments, moments_len, ..
         } = scratch;
-        let given = moments_len.take().filter(|_| pass.step);
+        let given = moments_len.take().filter(|_| pass.training_step);
         // Results go among the saved values when a backward follows, else into the scratch that all blocks share.
         let (s, stats, mut mix_saved, norm_input) = match saved {
             Some(to) => {
                 to.mix.ensure(be, mix_len)?;
                 let SavedResidual { inner_output: kept, norm_stats, mix, norm_input } = to;
-                (if rows { inner_output } else { kept }, norm_stats, Some(mix), norm_input)
+                (if chunk_rows { inner_output } else { kept }, norm_stats, Some(mix), norm_input)
             }
             None => (inner_output, stats, None, norm_output),
         };
@@ -202,13 +202,17 @@ impl<B: Backend> Residual<B> {
         if postnorm.is_some() {
             norm_input.ensure(be, n)?;
         }
-        // The next stage has a norm as this one has.
-        let leaves = pass.step && mix_saved.is_some() && self.prenorm && batch_norm;
+        // The next stage, where there is one, has a norm as this one has. Ranks that exchange moments make their own.
+        let leaves = pass.exchange.is_none()
+            && pass.training_step
+            && mix_saved.is_some()
+            && self.prenorm
+            && batch_norm;
         *moments_len = if leaves { self.mix.moments_len(pass) } else { None };
         moments.ensure(be, moments_len.unwrap_or(0))?;
         let mix = MixStageForward {
             moments: moments_len.map(|len| moments.get_mut(be, len)),
-            rows: rows && mix_saved.is_some(),
+            chunk_rows: chunk_rows && mix_saved.is_some(),
             y: match postnorm {
                 Some(_) => norm_input.get_mut(be, n),
                 None => be.reborrow(&mut y),
@@ -237,11 +241,11 @@ impl<B: Backend> Residual<B> {
         inner: impl FnOnce(InnerBackward<'_, B>, &mut B::Workspace) -> Result<()>,
     ) -> Result<()> {
         let be = pass.be;
-        let ResidualBackward { mut dx, grads, dy, x, saved, consume_saved, reads_input, rows } = arrays;
+        let ResidualBackward { mut dx, grads, dy, x, saved, consume_saved, reads_input, chunk_rows } = arrays;
         let n = pass.batch * self.heads() * pass.len;
         let inner_len = pass.batch * self.mix.inputs() * pass.len;
         let stats_len = self.stats_len(pass);
-        let mix_len = self.mix.saved_len(pass, rows);
+        let mix_len = self.mix.saved_len(pass, chunk_rows);
         let SharedScratch { ws, norm: norm_output, inner_output: ds, dinner_input, branch, .. } = scratch;
         let prenorm = self.norm.as_ref().filter(|_| self.prenorm);
         let postnorm = self.norm.as_ref().filter(|_| !self.prenorm);
@@ -261,18 +265,18 @@ impl<B: Backend> Residual<B> {
         let dz = if postnorm.is_some() { norm_output.get(be, n) } else { be.shorten(dy) };
         ds.ensure(be, inner_len)?;
         let mix = MixStageBackward {
-            rows,
+            chunk_rows,
             ds: ds.get_mut(be, inner_len),
             grads: &mut *grads,
             dy: be.shorten(dz),
             // As many numbers, since rows are of as many features as there are outputs.
-            s: if rows { be.shorten(dz) } else { saved.inner_output.get(be, inner_len) },
+            s: if chunk_rows { be.shorten(dz) } else { saved.inner_output.get(be, inner_len) },
             saved: saved.mix.get(be, mix_len),
         };
         self.mix.backward(pass, mix, branch, ws)?;
         let SavedResidual { inner_output, norm_stats: stats, mix, .. } = saved;
         let du = match consume_saved {
-            true if rows => mix,
+            true if chunk_rows => mix,
             true => inner_output,
             false => dinner_input,
         };

@@ -39,11 +39,11 @@ pub(crate) struct S4Backward<'a, B: Backend> {
     pub grads: &'a mut GroupBuffers<B>,
     /// Gradient of the output.
     pub dy: B::Ref<'a>,
-    /// Whether that is given as rows, where [`S4Core::takes_rows`] allows it.
-    pub rows: bool,
+    /// Whether that is given as chunk_rows, where [`S4Core::takes_chunk_rows`] allows it.
+    pub chunk_rows: bool,
     /// Gradient of the state after the last time step.
     pub dstate_end: Option<B::Ref<'a>>,
-    /// Input of the forward.
+    /// Input of the forward; where [`S4Core::reads_input`] says so, anything.
     pub u: B::Ref<'a>,
     /// State that the forward started from.
     pub state0: Option<B::Ref<'a>>,
@@ -204,8 +204,8 @@ impl<B: Backend> S4Core<B> {
     }
 
     /// Whether a backward, without states, can take the gradient of the output as rows.
-    pub(crate) fn takes_rows(&self, pass: &PassContext<'_, B>) -> bool {
-        pass.be.ssm_takes_rows(&self.ssm_call(pass))
+    pub(crate) fn takes_chunk_rows(&self, pass: &PassContext<'_, B>) -> bool {
+        pass.be.ssm_takes_chunk_rows(&self.ssm_call(pass))
     }
 
     /// Whether a forward can take a batch norm of its input upon itself. `states`: whether there are states.
@@ -226,12 +226,12 @@ impl<B: Backend> S4Core<B> {
         arrays: S4Backward<'a, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let S4Backward { du, dstate0, grads, dy, rows, dstate_end, u, state0, saved } = arrays;
+        let S4Backward { du, dstate0, grads, dy, chunk_rows, dstate_end, u, state0, saved } = arrays;
         let (params, call) = (self.params(pass.be, pass.values), self.ssm_call(pass));
         let grads = self.grads(pass.be, grads);
         let args = SsmBackward { du, dstate0, grads, dy, dstate_end, u, state0, saved, params, call };
-        match rows {
-            true => pass.be.ssm_backward_of_rows(args, &mut self.plan, ws),
+        match chunk_rows {
+            true => pass.be.ssm_backward_of_chunk_rows(args, &mut self.plan, ws),
             false => pass.be.ssm_backward(args, &mut self.plan, ws),
         }
     }

@@ -261,7 +261,7 @@ impl<B: Backend> Trainer<B> {
             len: batch.len,
             options: CallOptions { training: true, ..model.call_arrays.options(&batch.call) },
             moves_statistics: has_backward,
-            step: true,
+            training_step: true,
             exchange: self.peers.as_ref().filter(|_| synchronised).map(|peers| &peers.exchange),
             version,
             // There are fewer than 2³² updates, so the upper 32 bits of the number can tell the batches of one update

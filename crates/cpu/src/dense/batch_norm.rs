@@ -10,7 +10,7 @@ use crate::{
 };
 use s4_backend::{
     BatchNormBackward, BatchNormForward, BatchNormGradientSums, BatchNormInputGradient, BatchNormJoint,
-    BatchNormMoments, BatchNormRecompute, Result, Scalar, SeqShape, joint_norm_len,
+    BatchNormMoments, BatchNormRecompute, Error, Result, Scalar, SeqShape, joint_norm_len,
 };
 
 /// Valid time steps of a sequence: its own length, or len where no lengths are given.
@@ -71,6 +71,9 @@ fn move_running<T: Scalar>(running: &mut [T], stats: &[T], count: f64, (eps, mom
 /// y = γ(x − μ)·rstd + β with the batch's statistics, or the running ones when not training; 0 beyond lengths.
 pub(crate) fn forward<T: Scalar>(be: &Cpu<T>, args: BatchNormForward<'_, Cpu<T>>) -> Result<()> {
     args.check(be)?;
+    if args.moments.is_some() {
+        return Err(Error::unsupported("batch_norm_forward", "an input without moments", "moments"));
+    }
     let BatchNormForward {
         y, stats, running, x, gamma, beta, lengths, eps, momentum, training, shape, ..
     } = args;

@@ -7,7 +7,7 @@ use crate::{
 };
 use s4_backend::{
     BatchNormBackward, BatchNormForward, BatchNormGradientSums, BatchNormInputGradient, BatchNormJoint,
-    BatchNormMoments, BatchNormRecompute, Memory, Result, SeqShape, joint_norm_len,
+    BatchNormMoments, BatchNormRecompute, Error, Memory, Result, SeqShape, joint_norm_len,
 };
 
 /// Time steps of a piece, as in the kernels.
@@ -51,6 +51,12 @@ pub(super) fn forward(be: &Cuda, args: &BatchNormForward<'_, Cuda>) -> Result<()
     let &SeqShape { batch, heads, len } = shape;
     let p = Pieces::of(shape);
     let moments = moments.filter(|_| *training);
+    let moments_len = 2 * heads * batch * len.div_ceil(TILE_STEPS);
+    if moments.is_some_and(|moments| moments.len() != moments_len) {
+        let got = moments.map_or(0, |moments| moments.len());
+        let expected = format!("moments of {moments_len} elements");
+        return Err(Error::shape("batch_norm_forward", expected, got));
+    }
     let own = *training && moments.is_none();
     let part = own.then(|| be.scratch("batch_norm_forward", 2 * p.total)).transpose()?;
     // Moments that a mix has left are of its tiles.

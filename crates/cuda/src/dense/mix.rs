@@ -27,8 +27,8 @@ pub(super) fn saved_len(be: &Cuda, call: &MixCall) -> usize {
 }
 
 /// Elements that forward keeps where backward gives rows; `None` where it cannot.
-pub(super) fn rows_saved_len(be: &Cuda, call: &MixCall) -> Option<usize> {
-    HopperMix::if_gives_rows(be, call).map(|hopper| hopper.saved_len())
+pub(super) fn chunk_rows_saved_len(be: &Cuda, call: &MixCall) -> Option<usize> {
+    HopperMix::if_gives_chunk_rows(be, call).map(|hopper| hopper.saved_len())
 }
 
 /// Elements of the moments that forward can leave; `None` where it cannot.
@@ -44,7 +44,7 @@ pub(super) fn on_hopper<'a>(
     rows: bool,
 ) -> Result<HopperMix<'a>> {
     let hopper = match rows {
-        true => HopperMix::if_gives_rows(be, call),
+        true => HopperMix::if_gives_chunk_rows(be, call),
         false => HopperMix::if_supported(be, call),
     };
     hopper.ok_or_else(|| Error::unsupported(op, "a mix that the kernels of Hopper serve", "another"))

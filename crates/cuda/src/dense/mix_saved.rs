@@ -4,7 +4,7 @@ use super::mix_sm90::HopperMix;
 use crate::{device::Cuda, driver::Span, memory::DeviceBlock};
 use s4_backend::{Result, random::DropKey};
 
-/// Forward saves the f16 copy of a, of single numbers, for backward up to this size; larger ones are recomputed, and those of pairs.
+/// Forward saves the f16 copy of a, of single numbers, for backward up to this size; larger ones are recomputed, and those of pairs; where ds are rows, it saves all.
 const MAX_SAVED_A_BYTES: usize = 60 << 20;
 
 /// What forward saves for backward: largest magnitudes; of single f16 numbers also the copy of W, one bit per element for each of the

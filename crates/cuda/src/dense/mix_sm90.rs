@@ -10,7 +10,7 @@ use crate::{
     device::Cuda,
     driver::{Arg, ElementType, Span, TensorMap, args},
     memory::{DeviceBlock, Ints},
-    ssm::{RowsOfInput, SsmRows},
+    ssm::{ChunkRowSizes, ChunkRows},
 };
 use s4_backend::{MixBackward, MixCall, MixForward, MixSpec, Result};
 
@@ -149,8 +149,8 @@ impl<'a> HopperMix<'a> {
     }
 
     /// As [`HopperMix::if_supported`], with ds as rows.
-    pub(super) fn if_gives_rows(be: &Cuda, call: &'a MixCall) -> Option<HopperMix<'a>> {
-        let rows = RowsOfInput::of((call.spec.inputs, call.batch), call.len);
+    pub(super) fn if_gives_chunk_rows(be: &Cuda, call: &'a MixCall) -> Option<HopperMix<'a>> {
+        let rows = ChunkRowSizes::of((call.spec.inputs, call.batch), call.len);
         HopperMix::if_supported(be, call)
             .filter(|hopper| hopper.products == 1 && rows.fits())
             .map(|hopper| HopperMix { rows_of_ds: true, ..hopper })
@@ -282,7 +282,7 @@ impl HopperMix<'_> {
         let (dy, _dy) = be.aligned_copy(OP, dy)?;
         let (to, own) = be.aligned_place(OP, ds)?;
         let k = self.saved_parts(saved);
-        let rows_of_ds = self.rows_of_ds.then(|| RowsOfInput::of((inputs, batch), len));
+        let rows_of_ds = self.rows_of_ds.then(|| ChunkRowSizes::of((inputs, batch), len));
         if let Some(rows) = &rows_of_ds {
             be.zero(rows.parts(to).largest)?;
         }
@@ -409,7 +409,7 @@ impl HopperMix<'_> {
                 )?;
             }
             if let (Some(rows), Some(slopes)) = (&rows_of_ds, k.slopes) {
-                let SsmRows { values, exponents, largest } = rows.parts(to);
+                let ChunkRows { values, exponents, largest } = rows.parts(to);
                 be.tiled(
                     "mix_ds_rows",
                     self.tiles(inputs, count),

@@ -89,8 +89,8 @@ impl DenseOps for Cuda {
         mix::backward(self, &args)
     }
 
-    fn mix_rows_saved_len(&self, call: &MixCall) -> Option<usize> {
-        mix::rows_saved_len(self, call)
+    fn mix_chunk_rows_saved_len(&self, call: &MixCall) -> Option<usize> {
+        mix::chunk_rows_saved_len(self, call)
     }
 
     fn mix_moments_len(&self, call: &MixCall) -> Option<usize> {
@@ -103,13 +103,13 @@ impl DenseOps for Cuda {
         extras: MixExtras<'_, Self>,
         _ws: &mut Workspace,
     ) -> Result<()> {
-        let hopper = mix::on_hopper(self, "mix_forward", &args.call, extras.rows)?;
+        let hopper = mix::on_hopper(self, "mix_forward", &args.call, extras.chunk_rows)?;
         args.check(self, hopper.saved_len())?;
         extras.check(self, &args.call, hopper.moments_len())?;
         hopper.forward(self, &args, (extras.moments.as_ref().map(|m| m.span()), extras.lengths))
     }
 
-    fn mix_backward_to_rows(
+    fn mix_backward_to_chunk_rows(
         &self,
         args: MixBackward<'_, Self>,
         lengths: Option<&Ints>,
@@ -117,6 +117,7 @@ impl DenseOps for Cuda {
     ) -> Result<()> {
         let hopper = mix::on_hopper(self, "mix_backward", &args.call, true)?;
         args.check(self, hopper.saved_len())?;
+        args.check_lengths(self, lengths)?;
         hopper.backward(self, &args, lengths)
     }
 

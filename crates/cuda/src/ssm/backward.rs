@@ -5,10 +5,10 @@ use super::{
     bidirectional_pass::{BidirectionalBackward, Operands, OperandsOf},
     chunk_call::ChunkCall,
     chunk_pass::{Entering, Pass},
+    chunk_rows::ChunkRows,
     chunk_states::ChunkStates,
     discretize::{Discrete, GradientSpans},
     matrices::{FragmentsOf, KernelRange, Matrices, TransitionBuffer},
-    rows::SsmRows,
     saved_powers::SavedPowers,
     sizes::{Sizes, T},
 };
@@ -26,7 +26,7 @@ pub(super) struct ChunkBackward<'a> {
     pub(super) grads: GradientSpans,
     pub(super) dy: Span,
     /// dy as rows; `dy` is then not read.
-    pub(super) dy_rows: Option<SsmRows>,
+    pub(super) dy_rows: Option<ChunkRows>,
     pub(super) dstate_end: Option<Span>,
     pub(super) saved: Option<Span>,
     /// States that forward has kept.
@@ -121,6 +121,14 @@ impl Cuda {
         // u is not read where its states have been kept.
         let read = a.states.is_none().then_some(a.u);
         let aligned = [Some(a.dy), read, a.du].into_iter().flatten().all(Span::is_aligned);
+        if c.bidirectional_pass && plain && a.states.is_some() && !aligned {
+            // The general pass reads u, which may be anything.
+            return Err(Error::value(
+                op,
+                "dy and du at multiples of 16 bytes, as whole buffers are",
+                "another address",
+            ));
+        }
         if c.bidirectional_pass && plain && aligned {
             let b = BidirectionalBackward {
                 du: a.du,

@@ -4,10 +4,10 @@
 use super::{
     chunk_call::ChunkCall,
     chunk_pass::Entering,
+    chunk_rows::ChunkRows,
     chunk_states::ChunkStates,
     matrices::Matrices,
     pass_backward::Products,
-    rows::SsmRows,
     segments::SegmentSplit,
     sizes::{Sizes, StateBytes, T},
 };
@@ -70,7 +70,7 @@ pub(super) enum PassInput {
     Plain(Span),
     /// As `Plain`, to be normed as it is read.
     Normed(Span, InputNorm),
-    Rows(SsmRows),
+    Rows(ChunkRows),
 }
 
 /// A batch norm of a pass's input: means and inverse deviations (2, H), scale and offset (H).
@@ -97,7 +97,7 @@ pub(super) struct BidirectionalBackward<'a> {
     pub(super) du: Option<Span>,
     pub(super) dy: Span,
     /// dy as rows; `dy` is then not read.
-    pub(super) dy_rows: Option<SsmRows>,
+    pub(super) dy_rows: Option<ChunkRows>,
     pub(super) u: Span,
     pub(super) saved: Option<Span>,
     /// States that forward has kept.
@@ -289,7 +289,7 @@ impl Cuda {
         let given = p.entering.iter().any(|entering| matches!(entering, Entering::Given(_)));
         let x = match (p.states.input, p.states.largest) {
             (Some([values, exponents]), Some(largest)) if segment.is_some() && !given => {
-                PassInput::Rows(SsmRows { values, exponents, largest })
+                PassInput::Rows(ChunkRows { values, exponents, largest })
             }
             _ => p.x,
         };

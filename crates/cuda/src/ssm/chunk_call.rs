@@ -81,9 +81,12 @@ impl Cuda {
         &self,
         op: &'static str,
         spec: &SsmSpec,
-        batch_and_len: (usize, usize),
+        (batch, len): (usize, usize),
     ) -> bool {
-        self.chunk_sizes(op, spec).is_ok_and(|s| self.plan_segments(spec, s, batch_and_len).1)
+        if batch == 0 || len == 0 {
+            return false;
+        }
+        self.chunk_sizes(op, spec).is_ok_and(|s| self.plan_segments(spec, s, (batch, len)).1)
     }
 
     /// The call with its sizes and its cut.

@@ -4,6 +4,7 @@
 use super::{
     backward::ChunkBackward,
     bidirectional_pass::InputNorm,
+    chunk_rows::{ChunkRowSizes, ChunkRows},
     chunk_states::{ChunkStates, SavedStatesKey},
     conv::{Convolution, ConvolutionBackward},
     discretize::Layer,
@@ -11,7 +12,6 @@ use super::{
     intervals,
     matrices::KernelRange,
     plan::{Prepared, PreparedKey, SsmPlan},
-    rows::{RowsOfInput, SsmRows},
     sizes::Sizes,
 };
 use crate::{
@@ -174,7 +174,7 @@ impl SsmOps for Cuda {
         Ok(SsmPlan { spec: *spec, key: None, constants: None, powers: None, prepared: None })
     }
 
-    /// The states that enter the segments, where sequences are cut, and those that enter the chunks, where they are f16; backward
+    /// The states that enter the segments, where sequences are cut, and those that enter the chunks and the input, where they are f16; backward
     /// recomputes all else that it needs.
     fn ssm_saved_len(&self, call: &SsmCall<'_, Self>) -> usize {
         match self.chosen_algorithm(call) {
@@ -288,13 +288,13 @@ impl SsmOps for Cuda {
         self.backward_by_chunks(&args, None, plan)
     }
 
-    fn ssm_takes_rows(&self, call: &SsmCall<'_, Self>) -> bool {
+    fn ssm_takes_chunk_rows(&self, call: &SsmCall<'_, Self>) -> bool {
         self.precision().products() == 1
             && self.ssm_norms_input(call, false)
-            && RowsOfInput::of((call.spec.heads, call.batch), call.len).fits()
+            && ChunkRowSizes::of((call.spec.heads, call.batch), call.len).fits()
     }
 
-    fn ssm_backward_of_rows(
+    fn ssm_backward_of_chunk_rows(
         &self,
         args: SsmBackward<'_, Self>,
         plan: &mut SsmPlan,
@@ -303,10 +303,10 @@ impl SsmOps for Cuda {
         const OP: &str = "ssm_backward";
         args.check(self, &plan.spec, self.ssm_saved_len(&args.call))?;
         let (call, dy) = (&args.call, args.dy.span());
-        if !self.ssm_takes_rows(call) || !dy.is_aligned() {
+        if !self.ssm_takes_chunk_rows(call) || !dy.is_aligned() {
             return Err(Error::unsupported(OP, "a call that takes rows", "another"));
         }
-        let rows = RowsOfInput::of((call.spec.heads, call.batch), call.len).parts(dy);
+        let rows = ChunkRowSizes::of((call.spec.heads, call.batch), call.len).parts(dy);
         self.backward_by_chunks(&args, Some(rows), plan)
     }
 }
@@ -316,7 +316,7 @@ impl Cuda {
     fn backward_by_chunks(
         &self,
         args: &SsmBackward<'_, Self>,
-        dy_rows: Option<SsmRows>,
+        dy_rows: Option<ChunkRows>,
         plan: &mut SsmPlan,
     ) -> Result<()> {
         const OP: &str = "ssm_backward";

@@ -1,6 +1,6 @@
 //! Launches every kernel of the build, at shapes small enough for a sanitizer.
 
-use crate::{Report, cauchy, conv, intervals, linear, memory, mix, norm, ssm};
+use crate::{Report, cauchy, conv, intervals, linear, memory, mix, norm, rows, ssm};
 use s4_cuda::{Cuda, Options, Precision, probe};
 use s4_testing::conformance::{Extent, Family, run_families};
 use std::collections::BTreeSet;
@@ -67,7 +67,8 @@ fn chosen(be: &Cuda, precision: Precision, depth: ssm::Depth) {
     let mut report = Report::default();
     linear::compare(be, &mut report, &SHAPES, tolerances);
     mix::compare(be, &mut report, &mix::small(), tolerances);
-    report.finish(&format!("linear and mix, {precision:?}"));
+    rows::compare(be, &mut report, &rows::small(), tolerances);
+    report.finish(&format!("linear, mix and blocks, {precision:?}"));
 }
 
 /// Runs all parts, or the one that `S4_EVERY` names: a slow tool takes them one by one, with fewer shapes, and compares

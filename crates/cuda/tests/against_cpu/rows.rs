@@ -9,13 +9,13 @@ use crate::{
 };
 use s4_backend::{random::DropKey, *};
 use s4_cpu::Cpu;
-use s4_cuda::Precision;
+use s4_cuda::{Cuda, Precision};
 use s4_testing::noise;
 
 type Named = Vec<(String, Vec<f64>)>;
 
 #[derive(Clone)]
-struct Case {
+pub struct Case {
     net: Net,
     activation: Activation,
     dropout: f64,
@@ -55,7 +55,8 @@ fn block<B: Backend>(be: &B, c: &Case, together: bool) -> Named {
     let mix_call = MixCall { spec: mix, key: DropKey { seed: 5, step: 3, site: 2 }, batch, len };
     let (mut plan, mut ws) = (be.ssm_plan(&spec).unwrap(), be.workspace());
     let norms = together && be.ssm_norms_input(&call, false);
-    let rows_len = be.mix_rows_saved_len(&mix_call).filter(|_| together && be.ssm_takes_rows(&call));
+    let rows_len =
+        be.mix_chunk_rows_saved_len(&mix_call).filter(|_| together && be.ssm_takes_chunk_rows(&call));
 
     let (mut u, mut s, mut y) = (nan(n), nan(n), nan(n));
     let [mut ssm_saved, mut mix_saved] =
@@ -99,7 +100,7 @@ fn block<B: Backend>(be: &B, c: &Case, together: bool) -> Named {
     match moments_len {
         Some(_) => {
             let moments = Some(full(be, &mut moments));
-            let extras = MixExtras { rows: rows_len.is_some(), moments, lengths };
+            let extras = MixExtras { chunk_rows: rows_len.is_some(), moments, lengths };
             be.mix_forward_with(forward, extras, &mut ws).unwrap();
         }
         None => be.mix_forward(forward, &mut ws).unwrap(),
@@ -134,7 +135,7 @@ fn block<B: Backend>(be: &B, c: &Case, together: bool) -> Named {
         call: mix_call,
     };
     match rows_len {
-        Some(_) => be.mix_backward_to_rows(backward, lengths, &mut ws).unwrap(),
+        Some(_) => be.mix_backward_to_chunk_rows(backward, lengths, &mut ws).unwrap(),
         None => be.mix_backward(backward, &mut ws).unwrap(),
     }
     if norms && be.ssm_reads_input(&call, all(be, &ssm_saved), false, &plan) {
@@ -154,7 +155,7 @@ fn block<B: Backend>(be: &B, c: &Case, together: bool) -> Named {
         call,
     };
     match rows_len {
-        Some(_) => be.ssm_backward_of_rows(backward, &mut plan, &mut ws).unwrap(),
+        Some(_) => be.ssm_backward_of_chunk_rows(backward, &mut plan, &mut ws).unwrap(),
         None => be.ssm_backward(backward, &mut plan, &mut ws).unwrap(),
     }
     // The mix leaves anything beyond the lengths.
@@ -170,20 +171,37 @@ fn block<B: Backend>(be: &B, c: &Case, together: bool) -> Named {
     out
 }
 
-fn cases() -> Vec<Case> {
-    let plain = |heads, batch, len| Case {
+fn plain(heads: usize, batch: usize, len: usize) -> Case {
+    Case {
         net: Net { layers: 1, ..PLAIN(heads, batch, len) },
         activation: Activation::Gelu,
         dropout: 0.1,
         tied: false,
         scale: 1.0,
-    };
-    let one_sided = |case: Case| {
-        let mut case = case;
-        case.net.spec.bidirectional = false;
-        case
-    };
-    let lengths = |case: Case| Case { net: Net { lengths: true, ..case.net }, ..case };
+    }
+}
+
+fn one_sided(mut case: Case) -> Case {
+    case.net.spec.bidirectional = false;
+    case
+}
+
+fn lengths(case: Case) -> Case {
+    Case { net: Net { lengths: true, ..case.net }, ..case }
+}
+
+/// Cases small enough for a sanitizer: every kernel, with one segment and with several.
+pub fn small() -> Vec<Case> {
+    vec![
+        plain(24, 9, 64),
+        lengths(plain(24, 7, 328)),
+        plain(8, 2, 2056),
+        one_sided(plain(16, 20, 136)),
+        one_sided(lengths(plain(8, 18, 584))),
+    ]
+}
+
+fn cases() -> Vec<Case> {
     vec![
         // One segment and several; lengths that are no multiple of a chunk, or of a tile; more heads than a tile has; sums in parts.
         plain(64, 70, 256),
@@ -206,24 +224,29 @@ fn cases() -> Vec<Case> {
     ]
 }
 
+/// Compares blocks by what the backend has for them with the operations one by one, twice, so that what a call leaves in memory is there for
+/// the next one.
+pub fn compare(be: &Cuda, report: &mut Report, cases: &[Case], tolerances: (f64, f64)) {
+    let cpu = Cpu::<f64>::new(0).unwrap();
+    for (i, case) in cases.iter().enumerate() {
+        let want = block(&cpu, case, false);
+        for _ in 0..2 {
+            for ((name, got), (_, want)) in block(be, case, true).iter().zip(&want) {
+                check(report, &format!("case {i}"), (name, got, want), tolerances);
+            }
+        }
+    }
+}
+
 #[test]
 fn blocks_together_are_their_operations_one_by_one() {
-    let cpu = Cpu::<f64>::new(0).unwrap();
-    let cases = cases();
-    let want: Vec<Named> = cases.iter().map(|c| block(&cpu, c, false)).collect();
     for (precision, tolerances) in
         [(Precision::Highest, (1e-5, 1e-4)), (Precision::High, (2e-3, 5e-3)), (Precision::Bf16, (1e-2, 5e-2))]
     {
         let Some(be) = gpu_with(precision) else { return };
         let mut report = Report::default();
-        for (i, (case, want)) in cases.iter().zip(&want).enumerate() {
-            // Twice, so that what a call leaves in memory is there for the next one.
-            for _ in 0..2 {
-                for ((name, got), (_, want)) in block(&be, case, true).iter().zip(want) {
-                    check(&mut report, &format!("{precision:?} case {i}"), (name, got, want), tolerances);
-                }
-            }
-        }
+        compare(&be, &mut report, &cases(), tolerances);
+        compare(&be, &mut report, &small(), tolerances);
         report.finish(&format!("blocks together, {precision:?}"));
     }
 }

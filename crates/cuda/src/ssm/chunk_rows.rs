@@ -7,7 +7,7 @@ use s4_backend::Result;
 
 /// Sizes of the rows of one array (batch, heads, len).
 #[derive(Clone, Copy)]
-pub(crate) struct RowsOfInput {
+pub(crate) struct ChunkRowSizes {
     heads: usize,
     batch: usize,
     len: usize,
@@ -15,7 +15,7 @@ pub(crate) struct RowsOfInput {
 
 /// The arrays of such rows.
 #[derive(Clone, Copy)]
-pub(crate) struct SsmRows {
+pub(crate) struct ChunkRows {
     /// (H, B, chunks, T), f16.
     pub(crate) values: Span,
     /// (H, B·chunks, to a multiple of 4): powers of two.
@@ -24,9 +24,9 @@ pub(crate) struct SsmRows {
     pub(crate) largest: Span,
 }
 
-impl RowsOfInput {
-    pub(crate) fn of((heads, batch): (usize, usize), len: usize) -> RowsOfInput {
-        RowsOfInput { heads, batch, len }
+impl ChunkRowSizes {
+    pub(crate) fn of((heads, batch): (usize, usize), len: usize) -> ChunkRowSizes {
+        ChunkRowSizes { heads, batch, len }
     }
 
     fn chunks(&self) -> usize {
@@ -45,13 +45,13 @@ impl RowsOfInput {
     }
 
     /// The memory of the array in f32, divided.
-    pub(crate) fn parts(&self, span: Span) -> SsmRows {
+    pub(crate) fn parts(&self, span: Span) -> ChunkRows {
         let mut at = 0;
         let [values, exponents, largest] = self.bytes().map(|bytes| {
             at += bytes;
             span.part(at - bytes, bytes)
         });
-        SsmRows { values, exponents, largest }
+        ChunkRows { values, exponents, largest }
     }
 
     /// The values for the copy engine, (batch, heads, time steps of whole chunks), in boxes of 64 heads and a chunk.
