@@ -17,6 +17,7 @@ mod precision;
 mod rows;
 mod ssm;
 mod step;
+mod trained;
 mod training_steps;
 
 use s4_cuda::{Cuda, Options, Precision, probe};
