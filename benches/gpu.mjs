@@ -27,6 +27,16 @@ const experiments = {
     output: 10,
     norm: 'batch',
   },
+  reviews: {
+    features: 256,
+    state: 4,
+    len: 2560,
+    batch: 16,
+    encoder: 'embedding',
+    vocabulary: 256,
+    output: 2,
+    norm: 'batch',
+  },
   small: { layers: 4, features: 64, len: 1024, batch: 8, input: 1, output: 10, norm: 'batch' },
 }
 
@@ -35,8 +45,8 @@ async function train(precision) {
   for (const [name, { len, batch, ...options }] of Object.entries(experiments)) {
     const model = await SequenceModel.create({
       layers: 6,
-      ...options,
       state: 64,
+      ...options,
       bidirectional: true,
       dropout: 0.1,
       pooling: 'mean',

@@ -52,10 +52,9 @@ pub(super) fn forward(be: &Cuda, args: &BatchNormForward<'_, Cuda>) -> Result<()
     let p = Pieces::of(shape);
     let moments = moments.filter(|_| *training);
     let moments_len = 2 * heads * batch * len.div_ceil(TILE_STEPS);
-    if moments.is_some_and(|moments| moments.len() != moments_len) {
-        let got = moments.map_or(0, |moments| moments.len());
+    if let Some(other) = moments.filter(|moments| moments.len() != moments_len) {
         let expected = format!("moments of {moments_len} elements");
-        return Err(Error::shape("batch_norm_forward", expected, got));
+        return Err(Error::shape("batch_norm_forward", expected, other.len()));
     }
     let own = *training && moments.is_none();
     let part = own.then(|| be.scratch("batch_norm_forward", 2 * p.total)).transpose()?;

@@ -282,9 +282,9 @@ impl HopperMix<'_> {
         let (dy, _dy) = be.aligned_copy(OP, dy)?;
         let (to, own) = be.aligned_place(OP, ds)?;
         let k = self.saved_parts(saved);
-        let rows_of_ds = self.rows_of_ds.then(|| ChunkRowSizes::of((inputs, batch), len));
-        if let Some(rows) = &rows_of_ds {
-            be.zero(rows.parts(to).largest)?;
+        let chunk_rows = self.rows_of_ds.then(|| ChunkRowSizes::of((inputs, batch), len));
+        if let Some(sizes) = &chunk_rows {
+            be.zero(sizes.parts(to).largest)?;
         }
         let parts = self.copy_bytes(batch * rows * len).div_ceil(MAX_DZ_BYTES).clamp(1, batch);
         let portion = batch.div_ceil(parts);
@@ -408,16 +408,16 @@ impl HopperMix<'_> {
                     args![&grads.bias, &sums, batch * columns, outputs],
                 )?;
             }
-            if let (Some(rows), Some(slopes)) = (&rows_of_ds, k.slopes) {
-                let ChunkRows { values, exponents, largest } = rows.parts(to);
+            if let (Some(sizes), Some(slopes)) = (&chunk_rows, k.slopes) {
+                let ChunkRows { values, exponents, largest } = sizes.parts(to);
                 be.tiled(
                     "mix_ds_rows",
                     self.tiles(inputs, count),
                     args![
-                        rows.map(OP, values)?,
+                        sizes.map(OP, values)?,
                         self.map_copy(OP, slopes, (batch, inputs, len), (64, 128))?,
                         w_boxes,
-                        self.map_copy(OP, dz, (count, self.rows(), len), self.across())?,
+                        self.map_copy(OP, dz, (count, rows, len), self.across())?,
                         exponents,
                         largest,
                         lengths,

@@ -4,12 +4,12 @@
 use super::{
     chunk_call::ChunkCall,
     chunk_pass::Entering,
-    chunk_rows::ChunkRows,
+    chunk_rows::{ChunkRows, rows_from_head},
     chunk_states::ChunkStates,
     matrices::Matrices,
     pass_backward::Products,
     segments::SegmentSplit,
-    sizes::{Sizes, StateBytes, T},
+    sizes::Sizes,
 };
 use crate::{
     device::Cuda,
@@ -163,14 +163,8 @@ impl Cuda {
             PassInput::Plain(x) => (names[0], Some(x), None, states.input),
             PassInput::Normed(x, norm) => (names[1], Some(x), Some(norm), states.input),
             PassInput::Rows(rows) => {
-                let at = StateBytes::new(T, from, p.batch, segment_split.chunks, true);
-                let rest = |x: Span, at: usize| x.part(at, x.bytes() - at);
-                (
-                    names[2],
-                    None,
-                    None,
-                    Some([rest(rows.values, at.values), rest(rows.exponents, at.exponents)]),
-                )
+                let rows = [rows.values, rows.exponents];
+                (names[2], None, None, Some(rows_from_head(rows, from, (p.batch, segment_split.chunks))))
             }
         };
         let both_at_once = y.is_some() && *both;
@@ -412,7 +406,7 @@ impl Cuda {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ssm::segments::split_bidirectional;
+    use crate::ssm::{segments::split_bidirectional, sizes::T};
 
     #[test]
     fn segments_cover_the_sequence_and_fit_in_shared_memory() {

@@ -24,6 +24,16 @@ pub(crate) struct ChunkRows {
     pub(crate) largest: Span,
 }
 
+/// Of the values and the exponents of rows of all heads, what begins at head `from`.
+pub(super) fn rows_from_head(
+    [values, exponents]: [Span; 2],
+    from: usize,
+    (batch, chunks): (usize, usize),
+) -> [Span; 2] {
+    let skipped = StateBytes::new(T, from, batch, chunks, true);
+    [(values, skipped.values), (exponents, skipped.exponents)].map(|(x, at)| x.part(at, x.bytes() - at))
+}
+
 impl ChunkRowSizes {
     pub(crate) fn of((heads, batch): (usize, usize), len: usize) -> ChunkRowSizes {
         ChunkRowSizes { heads, batch, len }

@@ -6,6 +6,7 @@
 
 use super::{
     chunk_call::ChunkCall,
+    chunk_rows::rows_from_head,
     sizes::{StateBytes, T},
 };
 use crate::{device::Cuda, driver::Span, memory::DeviceBlock};
@@ -72,14 +73,10 @@ impl ChunkStates {
         let skipped =
             StateBytes::new(c.sizes.np, from, c.batch, c.segment_split.chunks, self.largest.is_some());
         let rest = |x: Option<Span>, bytes: usize| x.map(|x| x.part(bytes, x.bytes() - bytes));
-        let input = StateBytes::new(T, from, c.batch, c.segment_split.chunks, true);
-        let rest_of_input = |[values, exponents]: [Span; 2]| {
-            [(values, input.values), (exponents, input.exponents)].map(|(x, at)| x.part(at, x.bytes() - at))
-        };
         ChunkStates {
             values: self.values.map(|x| rest(x, skipped.values)),
             exponents: self.exponents.map(|x| rest(x, skipped.exponents)),
-            input: self.input.map(rest_of_input),
+            input: self.input.map(|rows| rows_from_head(rows, from, (c.batch, c.segment_split.chunks))),
             largest: self.largest,
         }
     }
