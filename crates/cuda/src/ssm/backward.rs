@@ -81,7 +81,9 @@ impl Cuda {
             None => self.transition_buffer(op, s)?,
         };
         let matrices = self.matrices(op, &discrete, params.c.span(), s, q)?;
-        let of = OperandsOf { both: c.layer.spec.bidirectional, adjoint: true, outputs: true };
+        let both = c.layer.spec.bidirectional;
+        let segment_ends = c.segment_split.segments > 1;
+        let of = OperandsOf { both, adjoint: true, outputs: true, segment_ends };
         let adjoint = ahead.then(|| self.operands(op, &matrices, params.d.span(), s, of)).transpose()?;
         Ok(BackwardConstants { discrete, matrices, adjoint })
     }

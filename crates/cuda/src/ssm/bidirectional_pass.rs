@@ -8,6 +8,7 @@ use super::{
     chunk_states::ChunkStates,
     matrices::Matrices,
     pass_backward::Products,
+    segment_ends::SegmentOperands,
     segments::SegmentSplit,
     sizes::Sizes,
 };
@@ -20,7 +21,7 @@ use s4_backend::Result;
 use std::ops::Range;
 
 /// Bytes of one plane: the high or the low parts of a 64 × 64 matrix.
-const PLANE: usize = 64 * 64 * 2;
+pub(super) const PLANE: usize = 64 * 64 * 2;
 
 /// Bytes of the exponents of 64 rows.
 const EXPONENTS: usize = 64 * 4;
@@ -34,6 +35,8 @@ pub(super) struct OperandsOf {
     pub(super) adjoint: bool,
     /// Whether the operands of the outputs are made too, not the operands of the states alone.
     pub(super) outputs: bool,
+    /// Whether those of the states that leave segments are made too.
+    pub(super) segment_ends: bool,
 }
 
 /// The matrices of every head, as `kernels/ssm/bidirectional_operands_sm90.cu` lays them out.
@@ -43,6 +46,24 @@ pub(super) struct Operands {
     /// Planes per head.
     count: usize,
     both: bool,
+    segment_ends: Option<SegmentOperands>,
+}
+
+impl Operands {
+    /// Those of the states that leave segments, if they were made.
+    pub(super) fn segment_ends(&self) -> Option<&SegmentOperands> {
+        self.segment_ends.as_ref()
+    }
+
+    /// Whether they are of both directions.
+    pub(super) fn both(&self) -> bool {
+        self.both
+    }
+
+    /// Whether they are enough for sequences that are cut so.
+    pub(super) fn are_for(&self, segment_split: SegmentSplit) -> bool {
+        segment_split.segments == 1 || self.segment_ends.is_some()
+    }
 }
 
 /// Arguments of a pass over both directions, or over one.
@@ -85,9 +106,8 @@ pub(super) struct InputNorm {
 #[derive(Clone, Copy, Default)]
 struct PassArrays {
     y: Option<Span>,
-    /// States that enter and that leave the segments, one array per direction.
+    /// States that enter the segments, one array per direction.
     init: [Option<Span>; 2],
-    end: [Option<Span>; 2],
     /// States that enter the chunks, of the heads of the launch.
     states: ChunkStates,
 }
@@ -131,7 +151,8 @@ impl Cuda {
                 of.adjoint, count
             ],
         )?;
-        Ok(Operands { planes, exponents, count, both: of.both })
+        let segment_ends = of.segment_ends.then(|| self.segment_operands(op, m, s, of)).transpose()?;
+        Ok(Operands { planes, exponents, count, both: of.both, segment_ends })
     }
 
     /// One launch for the given heads.
@@ -140,7 +161,7 @@ impl Cuda {
         p: &BidirectionalPass<'_>,
         s: Sizes,
         segment_split: SegmentSplit,
-        PassArrays { y, init, end, states }: PassArrays,
+        PassArrays { y, init, states }: PassArrays,
         heads: Range<usize>,
     ) -> Result<()> {
         let from = heads.start;
@@ -148,12 +169,12 @@ impl Cuda {
         let heads_part =
             |x: Span, bytes_per_head: usize| x.part(from * bytes_per_head, x.bytes() - from * bytes_per_head);
         let (row, state) = (4 * p.len, 4 * s.np);
-        let Operands { planes, exponents, count, both } = p.operands;
+        let Operands { planes, exponents, count, both, .. } = p.operands;
         let tiles = (p.batch * segment_split.segments).div_ceil(64);
         let exact = self.precision().products() == 3;
         // Of the kernels for products of one number and of three, by what they read: numbers, numbers to be normed, rows.
         let names = match (y, both) {
-            (None, _) => [["states_1", "states_1_norm", "states_1_rows"], ["states_3", "states_3_norm", ""]],
+            (None, _) => [["states_1", "", "states_1_rows"], ["states_3", "", ""]],
             (_, true) => [["both_1", "both_1_norm", "both_1_rows"], ["both_3", "both_3_norm", ""]],
             (_, false) => {
                 [["outputs_1", "outputs_1_norm", "outputs_1_rows"], ["outputs_3", "outputs_3_norm", ""]]
@@ -187,8 +208,6 @@ impl Cuda {
                 heads_part(exponents.span(), 8 * 4),
                 init[0].map(|x| heads_part(x, state)),
                 init[1].map(|x| heads_part(x, state)),
-                end[0].map(|x| heads_part(x, state)),
-                end[1].map(|x| heads_part(x, state)),
                 states.values[0],
                 states.values[1],
                 states.exponents[0],
@@ -243,10 +262,7 @@ impl Cuda {
         let ends: Vec<DeviceBlock> =
             (0..dirs).map(|_| self.scratch(op, entering_len)).collect::<Result<_>>()?;
         let end = [Some(ends[0].span()), ends.get(1).map(|e| e.span())];
-        // Where x is to be kept as rows, this pass writes them, and the one that follows reads them.
-        let states = ChunkStates { values: [None; 2], exponents: [None; 2], ..p.states };
-        let arrays = PassArrays { end, states, ..PassArrays::default() };
-        self.run_directions(p, s, segment_split, arrays, 0..s.heads)?;
+        self.segment_ends(op, p, s, segment_split, end)?;
         let scan = self.scan_kernel(s.np, p.batch);
         self.launch(
             ("segment_scan", scan.name),
@@ -279,7 +295,7 @@ impl Cuda {
         segment: Option<&DeviceBlock>,
     ) -> Result<()> {
         let (init, _own) = self.enter(op, p, s, segment_split, segment)?;
-        let arrays = PassArrays { y: p.y, init, end: [None; 2], states: p.states };
+        let arrays = PassArrays { y: p.y, init, states: p.states };
         let given = p.entering.iter().any(|entering| matches!(entering, Entering::Given(_)));
         let x = match (p.states.input, p.states.largest) {
             (Some([values, exponents]), Some(largest)) if segment.is_some() && !given => {
@@ -303,16 +319,20 @@ impl Cuda {
         let (op, s, both) = (c.op, c.sizes, c.layer.spec.bidirectional);
         let side = s.side();
         let dirs = 1 + both as usize;
-        let of = |adjoint, outputs| OperandsOf { both, adjoint, outputs };
+        let cut = c.segment_split.segments > 1;
+        let of = |adjoint, outputs, segment_ends| OperandsOf { both, adjoint, outputs, segment_ends };
         let adjoint = match adjoint {
             Some(adjoint) if b.du.is_some() => adjoint,
-            _ => self.operands(op, m, b.d, s, of(true, b.du.is_some()))?,
+            _ => self.operands(op, m, b.d, s, of(true, b.du.is_some(), cut))?,
         };
         let entering =
             |anticausal| b.saved.map_or(Entering::Computed, |s| Entering::Given(c.saved_of(s, anticausal)));
         let (lengths, batch, len) = (c.lengths, c.batch, c.len);
-        let forward =
-            b.states.is_none().then(|| self.operands(op, m, b.d, s, of(false, false))).transpose()?;
+        let forward = b
+            .states
+            .is_none()
+            .then(|| self.operands(op, m, b.d, s, of(false, false, cut && b.saved.is_none())))
+            .transpose()?;
         let ahead = BidirectionalPass {
             y: None,
             x: PassInput::Plain(b.u),
@@ -356,11 +376,11 @@ impl Cuda {
         let dx = self.states_scratch(c, portion, b.dy_rows.is_none())?;
         for from in (0..s.heads).step_by(portion) {
             let heads = from..from + portion;
-            let (split, end) = (c.segment_split, [None; 2]);
+            let split = c.segment_split;
             let x = match (&x, b.states) {
                 (Some(scratch), _) => {
                     let states = scratch.states();
-                    let arrays = PassArrays { y: None, init, end, states };
+                    let arrays = PassArrays { y: None, init, states };
                     self.run_directions(&ahead, s, split, arrays, heads.clone())?;
                     states
                 }
@@ -375,7 +395,7 @@ impl Cuda {
                 };
                 dx = ChunkStates { values: dx.values, exponents: dx.exponents, ..given.from_head(from, c) };
             }
-            let arrays = PassArrays { y: b.du, init: dinit, end, states: dx };
+            let arrays = PassArrays { y: b.du, init: dinit, states: dx };
             self.run_directions(&back, s, split, arrays, heads.clone())?;
             let target = |dir: usize| partial_sums.get(dir).unwrap_or(&sums[dir]).span();
             if self.states_in_f16() {
@@ -410,9 +430,15 @@ mod tests {
 
     #[test]
     fn segments_cover_the_sequence_and_fit_in_shared_memory() {
-        for (batch, heads, len) in
-            [(1, 1, 4), (50, 512, 1024), (16, 256, 16384), (1, 64, 1 << 20), (3, 5, 1000)]
-        {
+        for (batch, heads, len) in [
+            (1, 1, 4),
+            (50, 512, 1024),
+            (16, 256, 16384),
+            (1, 64, 1 << 20),
+            (3, 5, 1000),
+            (1, 1, 257),
+            (1, 2, 300),
+        ] {
             for products in [1, 3] {
                 let c = split_bidirectional(batch, heads, len, 132, products);
                 assert_eq!(c.chunks, len.div_ceil(T));
@@ -421,7 +447,8 @@ mod tests {
                         && c.chunks_per_segment * (c.segments - 1) < c.chunks,
                     "{c:?}"
                 );
-                assert!(c.segments == 1 || c.chunks_per_segment.is_power_of_two(), "{c:?}");
+                // Of as many chunks `segment_ends_sm90.cu` makes sums.
+                assert!(c.segments == 1 || [4, 8, 16].contains(&c.chunks_per_segment), "{c:?}");
                 let (planes, kept_state_bytes) = if products == 3 { (12, 2 * PLANE) } else { (9, PLANE) };
                 assert!(
                     planes * PLANE + c.chunks_per_segment * (kept_state_bytes + EXPONENTS) <= 227 << 10,

@@ -18,6 +18,7 @@ mod ops;
 mod pass_backward;
 mod plan;
 mod saved_powers;
+mod segment_ends;
 mod segments;
 mod sizes;
 mod step;

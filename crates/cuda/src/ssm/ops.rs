@@ -92,7 +92,7 @@ impl Cuda {
             return Ok(());
         }
         let key = Some((version, rate, bidirectional_pass));
-        if plan.key != key || plan.constants.is_none() {
+        if plan.key != key || plan.constants.as_ref().is_none_or(|kept| !kept.are_for(c.segment_split)) {
             plan.constants = None;
             let q = self.transition_buffer(OP, c.sizes)?;
             plan.constants = Some(self.constants(&c, bidirectional_pass, q)?);

@@ -72,6 +72,13 @@ pub(super) struct ForwardOperands {
     pub(super) transition: Arc<DeviceBlock>,
 }
 
+impl ForwardOperands {
+    /// Whether they are enough for sequences that are cut so; the matrices of the scan over segments are made when they are needed.
+    pub(super) fn are_for(&self, segment_split: SegmentSplit) -> bool {
+        self.operands.as_ref().is_none_or(|operands| operands.are_for(segment_split))
+    }
+}
+
 impl Cuda {
     /// The constants of a forward pass of training, and the powers of Ā that its backward pass needs, in the memory of the `last` ones.
     pub(super) fn training_constants(
@@ -103,7 +110,8 @@ impl Cuda {
         let discrete = self.discretize(c.op, &c.layer)?;
         let matrices = self.matrices(c.op, &discrete, params.c.span(), c.sizes, q)?;
         if bidirectional_pass {
-            let of = OperandsOf { both: spec.bidirectional, adjoint: false, outputs: true };
+            let segment_ends = c.segment_split.segments > 1;
+            let of = OperandsOf { both: spec.bidirectional, adjoint: false, outputs: true, segment_ends };
             let operands = Some(self.operands(c.op, &matrices, params.d.span(), c.sizes, of)?);
             return Ok(ForwardOperands {
                 discrete,

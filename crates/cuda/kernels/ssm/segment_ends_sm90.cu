@@ -1,0 +1,337 @@
+// The states that leave segments which begin with zero, of sequences of one direction or of both, x read once: what segment_scan.cu makes the
+// states from that enter the segments for bidirectional_pass_sm90.cu.
+//
+// Where the pass goes from chunk to chunk, s ← Q·s + V·x, here four chunks are summed at once,
+//   with time     s ← Q⁴·s + Q³V·x₀ + Q²V·x₁ + QV·x₂ + V·x₃,
+//   against time  u = V′·x₀ + QV′·x₁ + Q²V′·x₂ + Q³V′·x₃,
+// so that a state is split into f16 numbers once in four chunks. Against time the sums of a segment are put together from its beginning on:
+// u₀ + Q⁴·u₁, and, of sixteen chunks, that sum + Q⁸·(u₂ + Q⁴·u₃). Precision is that of the pass: PROD products for what x adds, three for what
+// goes from state to state.
+#include "ssm/chunk_matrices.cuh"
+#include "ssm/segment_rows_sm90.cuh"
+#include "common/tile_product_f64.cuh"
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+
+// Chunks that are summed at once.
+constexpr int AT_ONCE = 4;
+
+// Order of a head's planes: per direction V, QV, Q²V and Q³V, of each the high plane and (PROD = 3) the low one; then Q⁴ high and low, and Q⁸.
+// Exponents (H, 16): the same order, one for a matrix; Q⁴'s is at 8 and Q⁸'s at 9.
+struct EndPlanes {
+  int dirs, lows;
+  __host__ __device__ constexpr int of_v(int dir, int power) const { return (dir * AT_ONCE + power) * lows; }
+  __host__ __device__ constexpr int of_q(int which) const { return dirs * AT_ONCE * lows + 2 * which; }
+};
+constexpr int EXPONENTS = 16, Q_EXPONENT = 8;
+
+// Tiles of 64 × 64 doubles in shared memory.
+constexpr int TILE = 64, STRIDE = TILE + 4;
+
+// A matrix as planes, laid out as bidirectional_operands_sm90.cu lays its matrices out: m(outer, inner) gives its numbers. STATE_IN: the inner index
+// is a state coordinate, else a time step. low: null where there is none.
+template <bool STATE_IN, class M>
+DEV void write_planes(char* high, char* low, int* exponent, M m) {
+  __shared__ float part[8];
+  float f[4][4], most = 0.f;
+#pragma unroll
+  for (int l = 0; l < 4; ++l) {
+    const int e = l * 256 + threadIdx.x, lane = e & 31, g = lane >> 2, t = lane & 3, nt = (e >> 5) & 7, k = e >> 8;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      f[l][i] = (float)m(state_outer(nt, g), STATE_IN ? state_inner(k, t, i) : time_inner(k, t, i));
+      most = fmaxf(most, fabsf(f[l][i]));
+    }
+  }
+  for (int k = 16; k; k >>= 1) most = fmaxf(most, __shfl_xor_sync(~0u, most, k));
+  __syncthreads();  // part may still be read from the matrix before
+  if ((threadIdx.x & 31) == 0) part[threadIdx.x >> 5] = most;
+  __syncthreads();
+  for (int k = 0; k < 8; ++k) most = fmaxf(most, part[k]);
+  const int e2 = f16_exponent(most, 24);
+  if (threadIdx.x == 0) *exponent = e2;
+  const float scale = power_of_two(e2);
+#pragma unroll
+  for (int l = 0; l < 4; ++l) {
+    const int e = l * 256 + threadIdx.x, lane = e & 31, nt = (e >> 5) & 7, k = e >> 8;
+    int at = (2 * k * 8 + nt) * 128 + (lane >> 2) * 16 + (lane & 3) * 4;
+#pragma unroll
+    for (int group = 0; group < 2; ++group, at += 8 * 128) {
+      u32 a, b;
+      split_f16(a, b, f[l][2 * group], f[l][2 * group + 1], scale);
+      *(u32*)(high + at) = a;
+      if (low) *(u32*)(low + at) = b;
+    }
+  }
+}
+
+// c = a·b of matrices in shared memory; c may be b. Every thread of the block calls it, when a and b are written; behind it c is.
+template <bool TRANSPOSED>
+DEV void multiply(double* c, const double* a, const double* b) {
+  double acc[4][4] = {};
+  for (int k0 = 0; k0 < TILE; k0 += 16)
+    sixteen_terms(acc, k0, [&](int k, int i) { return TRANSPOSED ? a[k * STRIDE + i] : a[i * STRIDE + k]; },
+                  [&](int k, int j) { return b[k * STRIDE + j]; });
+  __syncthreads();
+  EACH_PRODUCT(i, j, r, col) c[r * STRIDE + col] = acc[i][j];
+  __syncthreads();
+}
+
+// planes (H, count, 64 × 64) and exps (H, 16) of the pass or (adjoint) of its adjoint. Block: 256 threads; grid (H, dirs + 1): the powers of each
+// direction's V, and those of Q; shared memory: two tiles.
+KERNEL segment_operands(char* planes, int* exps, const double* q, const c64* cols, const c64* rows, int heads, int pairs, int rank, int kc,
+                        int bidirectional, int adjoint, int lows, int count) {
+  extern __shared__ double tiles[];
+  double *Q = tiles, *V = tiles + TILE * STRIDE;
+  const EndPlanes order = {1 + bidirectional, lows};
+  const int h = blockIdx.x, dir = blockIdx.y;
+  planes += (i64)h * count * PLANE, exps += h * EXPONENTS;
+  for (int e = threadIdx.x; e < TILE * TILE; e += 256) Q[e / TILE * STRIDE + e % TILE] = q[(i64)h * NP * NP + e];
+  if (dir == order.dirs) {
+    __syncthreads();
+    multiply<false>(V, Q, Q);
+    multiply<false>(V, V, V);
+    for (int which = 0; which < 2; ++which) {
+      if (which) multiply<false>(V, V, V);
+      char* high = planes + order.of_q(which) * PLANE;
+      write_planes<true>(high, high + PLANE, exps + Q_EXPONENT + which,
+                         [&](int to, int in) { return adjoint ? V[in * STRIDE + to] : V[to * STRIDE + in]; });
+    }
+    return;
+  }
+  // The adjoint of the causal direction runs against time, that of the anticausal one with it.
+  const bool anticausal = bidirectional && (dir == 1) != (adjoint != 0);
+  const Chunk c = {nullptr, q, cols, rows, nullptr, h, heads, pairs, rank, kc, anticausal, NP, anticausal};
+  for (int e = threadIdx.x; e < TILE * TILE; e += 256) {
+    const int n = e % TILE, t = e / TILE;
+    V[n * STRIDE + t] = adjoint ? c.w(0, t, n) : c.v(n, t);
+  }
+  __syncthreads();
+  for (int power = 0; power < AT_ONCE; ++power) {
+    if (power && adjoint) multiply<true>(V, Q, V);
+    else if (power) multiply<false>(V, Q, V);
+    char* high = planes + order.of_v(dir, power) * PLANE;
+    write_planes<false>(high, lows == 2 ? high + PLANE : nullptr, exps + dir * AT_ONCE + power,
+                        [&](int to, int in) { return V[to * STRIDE + in]; });
+  }
+}
+
+// Arguments of the kernels.
+struct Ends {
+  SegmentInput input;
+  const uint4* planes;
+  const int* exps;
+  float* end[2];  // (B, segments, H, NP): the state that leaves each segment, per direction
+  int* largest;   // (H, 4), its first raised to the bits of the largest |x| that is written as rows; or null
+  int count;
+};
+
+// A sum is never multiplied by more than 2^MOST_RISE when another product is to be added: below that, what is added would still change none of
+// its bits, and a sum of f32 numbers stays in f32's range.
+constexpr int MOST_RISE = 80;
+
+// Sums of products, each row times a power of two.
+struct Sums {
+  float v[8][4];
+  int e[2];
+
+  __device__ __forceinline__ void scale_to(int r, int to) {
+    const float f = power_of_two(to - e[r]);
+#pragma unroll
+    for (int n = 0; n < 8; ++n) v[n][2 * r] *= f, v[n][2 * r + 1] *= f;
+    e[r] = to;
+  }
+
+  // As two f16 numbers each, row r times 2^es[r], es[r] at most `most`.
+  __device__ __forceinline__ void split(u32 (&high)[KS][4], u32 (&low)[KS][4], int (&es)[2], const int (&most)[2]) const {
+    EACH_ROW(r) {
+      float m = 0.f;
+#pragma unroll
+      for (int n = 0; n < 8; ++n) m = fmaxf(m, fmaxf(fabsf(v[n][2 * r]), fabsf(v[n][2 * r + 1])));
+      m = row_max(m);
+      const int up = m == 0.f ? min(0, most[r]) - e[r] : f16_exponent(m, min(most[r] - e[r], 127));
+      es[r] = up + e[r];
+      const float scale = power_of_two(up);
+#pragma unroll
+      for (int n = 0; n < 8; ++n)
+        split_f16(high[n / 2][2 * (n & 1) + r], low[n / 2][2 * (n & 1) + r], v[n][2 * r], v[n][2 * r + 1], scale);
+    }
+  }
+};
+
+// What one warpgroup does for 64 segments. DIRS: 1 with time, 2 against it, 3 both.
+template <int PROD, int DIRS, Input IN>
+struct SegmentEnds : SegmentRows<PROD, IN> {
+  using Rows = SegmentRows<PROD, IN>;
+  using Rows::a;
+  static constexpr bool AHEAD = DIRS & 1, BACK = DIRS & 2;
+  static constexpr EndPlanes ORDER = {1 + (DIRS == 3), PROD == 3 ? 2 : 1};
+  static constexpr int OF_BACK = DIRS == 3;  // which direction's matrices are those against time
+  const u32 planes;  // place of the first one
+  int ev[2] = {}, eq;  // exponents of the planes, a byte each
+  // x of a chunk and of the next one, times 2^ex.
+  u32 xh[2][KS][4], xl[2][KS][4];
+  int ex[2][2];
+  Sums ahead, four, back;  // with time; against time those of four chunks, and those of all groups of four
+
+  __device__ __forceinline__ SegmentEnds(const Ends& p, int tile, u32 base)
+      : Rows(p.input, tile), planes(place(base)) {
+    const int* exps = p.exps + EXPONENTS * blockIdx.y;
+    for (int dir = 0; dir < ORDER.dirs; ++dir)
+      for (int k = 0; k < AT_ONCE; ++k) ev[dir] |= (exps[AT_ONCE * dir + k] & 255) << 8 * k;
+    eq = (exps[Q_EXPONENT] & 255) | (exps[Q_EXPONENT + 1] & 255) << 8;
+    EACH_ROW(r) {
+      // Zeros, which the first chunk scales to its own power of two.
+      ahead.e[r] = 200;
+#pragma unroll
+      for (int n = 0; n < 8; ++n) ahead.v[n][2 * r] = ahead.v[n][2 * r + 1] = 0.f;
+    }
+  }
+
+  // Makes the x that has been loaded, that of chunk c, ready, and loads the next.
+  __device__ __forceinline__ void take(int buffer, int c) {
+    this->convert(xh[buffer], xl[buffer], ex[buffer], c);
+    if (PROD == 1 && IN != ROWS && a.x_rows) this->write_x(xh[buffer], ex[buffer], c);
+    this->fetch(c + 1);
+  }
+
+  // Rows of x in f16 by 2^−k[r], for the products of one chunk: a row that is that much smaller than the sums.
+  __device__ __forceinline__ void lower(int buffer, const int (&k)[2]) {
+    EACH_ROW(r) {
+      const float f = power_of_two(-k[r]);
+      ex[buffer][r] -= min(k[r], 126);
+#pragma unroll
+      for (int i = 0; i < KS; ++i)
+#pragma unroll
+        for (int j = r; j < 4; j += 2) {
+          const float2 h = unpack_f16(xh[buffer][i][j]);
+          xh[buffer][i][j] = pack_f16(h.x * f, h.y * f);
+          if (PROD == 3) {
+            const float2 l = unpack_f16(xl[buffer][i][j]);
+            xl[buffer][i][j] = pack_f16(l.x * f, l.y * f);
+          }
+        }
+    }
+  }
+
+  // Adds what chunk c = 4i + J adds.
+  template <int J>
+  __device__ __forceinline__ void add(int c) {
+    constexpr int NOW = J & 1;
+    const int ev_ahead = (signed char)(ev[0] >> 8 * (AT_ONCE - 1 - J)), ev_back = (signed char)(ev[OF_BACK] >> 8 * J);
+    int over[2];
+    EACH_ROW(r) {
+      over[r] = 0;
+      if (AHEAD) over[r] = max(over[r], ex[NOW][r] + ev_ahead - ahead.e[r] - MOST_RISE);
+      if (BACK && J) over[r] = max(over[r], ex[NOW][r] + ev_back - four.e[r] - MOST_RISE);
+    }
+    if (__any_sync(~0u, over[0] | over[1])) lower(NOW, over);
+    EACH_ROW(r) {
+      if (AHEAD) ahead.scale_to(r, ex[NOW][r] + ev_ahead);
+      if (BACK && J) four.scale_to(r, ex[NOW][r] + ev_back);
+      if (BACK && !J) four.e[r] = ex[NOW][r] + ev_back;
+    }
+    wgmma_begin();
+#pragma unroll
+    for (int k = 0; k < KS; ++k) {
+      if (AHEAD)
+        product<PROD, false>(ahead.v, xh[NOW][k], xl[NOW][k], planes + places(ORDER.of_v(0, AT_ONCE - 1 - J) * PLANE), PLANE, k);
+      if (BACK) product<PROD, J == 0>(four.v, xh[NOW][k], xl[NOW][k], planes + places(ORDER.of_v(OF_BACK, J) * PLANE), PLANE, k);
+    }
+    wgmma_end_group();
+    take(!NOW, c + 1);
+    wgmma_wait();
+  }
+
+  // `to` (FRESH: overwritten) += Q⁴ (which = 0) or Q⁸ times `from`, which may be `to` where it is overwritten.
+  template <bool FRESH>
+  __device__ __forceinline__ void carry(Sums& to, const Sums& from, int which) const {
+    const int eq = (signed char)(this->eq >> 8 * which);
+    u32 sh[KS][4], sl[KS][4];
+    int es[2], most[2];
+    EACH_ROW(r) most[r] = FRESH ? MOST_EXPONENT : min(MOST_EXPONENT, to.e[r] + MOST_RISE - eq);
+    from.split(sh, sl, es, most);
+    EACH_ROW(r) {
+      if (FRESH) to.e[r] = es[r] + eq;
+      else to.scale_to(r, es[r] + eq);
+    }
+    wgmma_begin();
+#pragma unroll
+    for (int k = 0; k < KS; ++k) product<3, FRESH>(to.v, sh[k], sl[k], planes + places(ORDER.of_q(0) * PLANE) + which * places(2 * PLANE), PLANE, k);
+    wgmma_end_group();
+    wgmma_wait();
+  }
+
+  // Writes a state that leaves the segments, or adds to what was written.
+  __device__ __forceinline__ void write(float* end, const Sums& s, bool added) const {
+    EACH_ROW(r) {
+      if (this->sequence(r) < 0) continue;
+      float2* p = (float2*)(end + this->segment_state(r));
+      const float f = power_of_two(-s.e[r]);
+#pragma unroll
+      for (int n = 0; n < 8; ++n) {
+        const float2 before = added ? p[4 * n] : make_float2(0.f, 0.f);
+        p[4 * n] = make_float2(fmaf(s.v[n][2 * r], f, before.x), fmaf(s.v[n][2 * r + 1], f, before.y));
+      }
+    }
+  }
+
+  __device__ __forceinline__ void run(const Ends& p) {
+    const int count = a.chunks_per_segment;
+    float* end_back = p.end[OF_BACK];
+    for (int c = 0; c < count; c += AT_ONCE) {
+      add<0>(c), add<1>(c + 1), add<2>(c + 2), add<3>(c + 3);
+      if (AHEAD && c + AT_ONCE < count) carry<true>(ahead, ahead, 0);
+      if (!BACK) continue;
+      if (c / AT_ONCE % 2 == 0) back = four;
+      else carry<false>(back, four, 0);
+      if (c != 12 && c != 4) continue;
+      // Of sixteen chunks the sum of the first eight waits in memory.
+      if (c == 12) carry<true>(back, back, 1);
+      else if (count == 16) write(end_back, back, false);
+    }
+    if (AHEAD) write(p.end[0], ahead, false);
+    if (BACK) write(end_back, back, count == 16);
+    if (PROD == 1 && IN != ROWS && a.x_rows) {
+      this->end_exponents(a.x_exps);
+      if (p.largest) this->raise(p.largest + 4 * blockIdx.y, this->largest_x);
+    }
+  }
+};
+
+// Grid (segments of all sequences / 128, H), of 4, 8 or 16 chunks each; block: 256 threads; shared memory: `count` planes.
+template <int PROD, int DIRS, Input IN>
+DEV void ends(const Ends& p) {
+  extern __shared__ __align__(128) char memory[];
+  const u32 base = shared_address(memory);
+  SegmentEnds<PROD, DIRS, IN> rows(p, 2 * blockIdx.x + __shfl_sync(~0u, (int)threadIdx.x >> 7, 0), base);
+  rows.fetch(0);
+  const uint4* planes = p.planes + (i64)blockIdx.y * p.count * (PLANE / 16);
+  for (int e = threadIdx.x; e < p.count * (PLANE / 16); e += blockDim.x) copy_16(base + 16 * e, planes + e, 16);
+  copies_end_group();
+  rows.take(0, 0);
+  wait_copies<0>();
+  stores_before_wgmma();
+  __syncthreads();
+  rows.run(p);
+}
+
+#define ENDS(name, PROD, DIRS, IN)                                                                                                            \
+  extern "C" __global__ void __launch_bounds__(256, 1) name(                                                                                  \
+      float* end0, float* end1, const float* x, const uint4* planes, const int* exps, uint4* x_rows, int* x_exps, int* largest,               \
+      const int* lengths, const float* stats, const float* gamma, const float* beta, int B, int H, int segments, int chunks_per_segment,      \
+      int chunks, int count, i64 L) {                                                                                                         \
+    ends<PROD, DIRS, IN>({{x, x_rows, x_exps, lengths, stats, gamma, beta, B, H, segments, chunks_per_segment, chunks, L}, planes, exps,      \
+                          {end0, end1}, largest, count});                                                                                     \
+  }
+#define ENDS_OF(dirs, DIRS)                       \
+  ENDS(ends_1_##dirs, 1, DIRS, PLAIN)             \
+  ENDS(ends_1_##dirs##_norm, 1, DIRS, NORMED)     \
+  ENDS(ends_1_##dirs##_rows, 1, DIRS, ROWS)       \
+  ENDS(ends_3_##dirs, 3, DIRS, PLAIN)             \
+  ENDS(ends_3_##dirs##_norm, 3, DIRS, NORMED)
+ENDS_OF(ahead, 1)
+ENDS_OF(back, 2)
+ENDS_OF(both, 3)
+
+#endif
