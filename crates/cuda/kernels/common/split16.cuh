@@ -78,6 +78,20 @@ DEV float read_if(const float* p, bool there) {
   return v;
 }
 
+// Writes of four words, two and one without a branch, and none where `there` is false. Between branches registers that wait to be written would be
+// used again at once, and each write would wait for the one before.
+DEV void write4_if(void* p, u32 a, u32 b, u32 c, u32 d, bool there) {
+  asm volatile("{.reg .pred q; setp.ne.s32 q, %5, 0; @q st.global.v4.b32 [%0], {%1, %2, %3, %4};}" ::"l"(p), "r"(a), "r"(b), "r"(c), "r"(d),
+               "r"((int)there)
+               : "memory");
+}
+DEV void write2_if(float* p, float a, float b, bool there) {
+  asm volatile("{.reg .pred q; setp.ne.s32 q, %3, 0; @q st.global.v2.f32 [%0], {%1, %2};}" ::"l"(p), "f"(a), "f"(b), "r"((int)there) : "memory");
+}
+DEV void write_if(int* p, int a, bool there) {
+  asm volatile("{.reg .pred q; setp.ne.s32 q, %2, 0; @q st.global.b32 [%0], %1;}" ::"l"(p), "r"(a), "r"((int)there) : "memory");
+}
+
 DEV u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
 // Starts an asynchronous copy of 16 (4) bytes to shared memory: the first `bytes` are read, the others become zero.

@@ -43,11 +43,15 @@ struct PlaneLayout {
 // A thread holds of X and S the rows g and g + 8 of its warp's sixteen. While the tensor cores work for one chunk, the next one's x is made f16 and
 // x of the chunk after it is on its way; the sums of a chunk are the next state, times a power of two, until they are split for the next products.
 template <int PROD, bool OUT, bool BOTH, Input IN>
-struct OneDirectionPass : SegmentRows<PROD, IN> {
-  using Rows = SegmentRows<PROD, IN>;
+struct OneDirectionPass : SegmentRows<PROD, IN, IN == ROWS> {
+  using Rows = SegmentRows<PROD, IN, IN == ROWS>;
   using Rows::a, Rows::allocated, Rows::at, Rows::chunk_count, Rows::exponent_row, Rows::g, Rows::lane, Rows::largest_x, Rows::left, Rows::row, Rows::t,
       Rows::warp;
   static constexpr int USED = PlaneLayout<BOTH>::used(OUT, PROD), KEPT_STATE = PROD == 3 ? 2 * PLANE : PLANE;
+  // Shared memory but for x that waits.
+  __device__ __forceinline__ static int own_bytes(const SegmentInput& a) {
+    return USED * PLANE + (BOTH ? a.chunks_per_segment * (KEPT_STATE + 64 * 4) : 0);
+  }
   const Pass& pass;
   const int direction, against_time;  // index of this direction, and whether it goes against time
   u32 base, kept_states;  // shared addresses: the planes, and the states kept for the other direction
@@ -62,7 +66,7 @@ struct OneDirectionPass : SegmentRows<PROD, IN> {
   float largest_state = 0.f;
 
   __device__ __forceinline__ OneDirectionPass(const Pass& pass, char* memory)
-      : Rows(pass.input, BOTH ? blockIdx.x : blockIdx.x / pass.directions),
+      : Rows(pass.input, BOTH ? blockIdx.x : blockIdx.x / pass.directions, memory + own_bytes(pass.input)),
         pass(pass),
         direction(BOTH ? __shfl_sync(~0u, (int)threadIdx.x >> 7, 0) : (int)blockIdx.x % pass.directions),
         against_time(pass.directions == 2 ? direction : pass.last_to_first) {
@@ -81,11 +85,11 @@ struct OneDirectionPass : SegmentRows<PROD, IN> {
   // The state that enters the i-th visited chunk, `acc` by 2^−es_acc, as the products read it; written where states in f32 are kept.
   __device__ __forceinline__ void enter(int i) {
     EACH_ROW(r) {
-      if (PROD == 3 && states && chunk(i) < chunk_count[r]) {
+      if (PROD == 3 && states) {
         float* p = (float*)states + (i64)(row[r] + chunk(i)) * NP + 2 * t;
         const float f = power_of_two(-es_acc[r]);
 #pragma unroll
-        for (int n = 0; n < 8; ++n) *(float2*)(p + 8 * n) = make_float2(acc[n][2 * r] * f, acc[n][2 * r + 1] * f);
+        for (int n = 0; n < 8; ++n) write2_if(p + 8 * n, acc[n][2 * r] * f, acc[n][2 * r + 1] * f, chunk(i) < chunk_count[r]);
       }
       float m = 0.f;
 #pragma unroll
@@ -112,36 +116,41 @@ struct OneDirectionPass : SegmentRows<PROD, IN> {
       for (int n = 0; n < 8; ++n) acc[n][2 * r] = there ? p[8 * n] : 0.f, acc[n][2 * r + 1] = there ? p[8 * n + 1] : 0.f;
     }
     enter(0);
+    this->template arrive<1>(0);  // and then the planes
     this->convert(xh, xl, ex, chunk(0));
     this->fetch(chunk(1));
     if (PROD == 1 && states) this->end_exponents(state_exps);
     if (PROD == 1 && IN != ROWS && direction == 0 && a.x_rows) this->end_exponents(a.x_exps);
   }
 
-  // The i-th visited chunk. WRITE: writes its outputs; KEEP: keeps its state for the other warpgroup.
+  // Begins what the x that has been made f16 adds to the state.
+  __device__ __forceinline__ void add_x() {
+    wgmma_begin();
+#pragma unroll
+    for (int k = 0; k < KS; ++k) product<PROD, true>(acc, xh[k], xl[k], place(base) + (BOTH ? direction : 0) * places(2 * PLANE), PLANE, k);
+    wgmma_end_group();
+  }
+
+  // The i-th visited chunk. OUT: add_x has been called for it, and is for the next one, so that outputs are written while the tensor cores work.
+  // WRITE: writes its outputs; KEEP: keeps its state for the other warpgroup.
   template <bool WRITE, bool KEEP>
   __device__ __forceinline__ void step(int i) {
     using P = PlaneLayout<BOTH>;
     const int c = chunk(i), own = BOTH ? direction : 0;
-    const u32 planes = place(base), v = planes + own * places(2 * PLANE), q = planes + places(P::Q * PLANE),
-              w = planes + places(P::W * PLANE) + own * places(PLANE), toep = planes + places(P::TOEP * PLANE),
+    const u32 planes = place(base), q = planes + places(P::Q * PLANE), w = planes + places(P::W * PLANE) + own * places(PLANE), toep = planes + places(P::TOEP * PLANE),
               other = planes + places((P::W + 1) * PLANE) - own * places(PLANE);
     constexpr u32 LOW = P::LOW * PLANE;
     float y[8][4];
-    wgmma_begin();
+    if (!OUT) add_x();
+    if (WRITE) {
+      wgmma_begin();
 #pragma unroll
-    for (int k = 0; k < KS; ++k) {
-      product<PROD, true>(acc, xh[k], xl[k], v, PLANE, k);
-      if (WRITE) product<PROD, true>(y, xh[k], xl[k], toep, LOW, k);
+      for (int k = 0; k < KS; ++k) product<PROD, true>(y, xh[k], xl[k], toep, LOW, k);
+      wgmma_end_group();
     }
-    wgmma_end_group();
     // While the tensor cores work: what is kept of x and of the state. Of two directions each keeps x of the chunks that it is the first to visit.
-    if (PROD == 1 && IN != ROWS && (BOTH ? KEEP : direction == 0) && a.x_rows) this->write_x(xh, ex, c);
-    if (PROD == 1 && states) EACH_ROW(r) {
-        if (c >= chunk_count[r]) continue;
-        this->write_row((uint4*)states, sh, r, c);
-        if (t == 0) state_exps[exponent_row[r] + c] = es[r];
-      }
+    if (PROD == 1 && IN != ROWS && (BOTH ? KEEP : direction == 0) && a.x_rows) this->write_rows(a.x_rows, a.x_exps, xh, ex, c);
+    if (PROD == 1 && states) this->write_rows((uint4*)states, state_exps, sh, es, c);
     if (KEEP) {
       // Each lane gives the address of row lane % 8 of tile lane / 8: tiles of 8 rows × 8 states, four at a time.
       const u32 to = kept_states + c * KEPT_STATE + (lane >> 4) * 1024 + (2 * warp + (lane >> 3 & 1)) * 128 + (lane & 7) * 16;
@@ -168,6 +177,7 @@ struct OneDirectionPass : SegmentRows<PROD, IN> {
       if (WRITE) product<PROD, false>(y, sh[k], sl[k], w, LOW, k);
     }
     wgmma_end_group();
+    this->template arrive<0>(0);
     this->convert(xh, xl, ex, chunk(i + 1));
     this->fetch(chunk(i + 2));
     wgmma_wait();
@@ -195,8 +205,13 @@ struct OneDirectionPass : SegmentRows<PROD, IN> {
       wgmma_end_group();
     }
     enter(i + 1);
-    if (!WRITE) return;
-    if (BOTH) wgmma_wait();
+    if (WRITE && BOTH) wgmma_wait();
+    if (OUT) add_x();
+    if constexpr (WRITE) write_outputs(y, ey, c);
+  }
+
+  // Writes the outputs y·2^−ey of chunk c: up to L, zero from the sequence's length on.
+  __device__ __forceinline__ void write_outputs(float (&y)[8][4], const int (&ey)[2], int c) const {
     EACH_ROW(r) {
       const float fy = power_of_two(-ey[r]);
 #pragma unroll
@@ -215,7 +230,6 @@ struct OneDirectionPass : SegmentRows<PROD, IN> {
       float* p = pass.y + (at[r] + c * T);
 #pragma unroll
       for (int n = 0; n < 8; n += 2) {
-        // Written up to L; zero from the sequence's length on.
         if (allocated[r] - c * T > 8 * n)
           *(float4*)(p + 8 * n) = make_float4(y[n][2 * r], y[n][2 * r + 1], y[n + 1][2 * r], y[n + 1][2 * r + 1]);
       }
@@ -245,9 +259,10 @@ DEV void run(const Pass& a) {
   }
   copies_end_group();
   one_pass.begin();
-  wait_copies<0>();
+  wait_copies<IN == ROWS>();  // but for x of the next chunk
   stores_before_wgmma();
   __syncthreads();
+  if (OUT) one_pass.add_x();
   if (BOTH) {
     const int first = one_pass.against_time ? chunks - chunks / 2 : chunks / 2;
     for (int i = 0; i < first; ++i) one_pass.template step<false, true>(i);
@@ -257,12 +272,13 @@ DEV void run(const Pass& a) {
   } else {
     for (int i = 0; i < chunks; ++i) one_pass.template step<OUT, false>(i);
   }
+  if (OUT) wgmma_wait();
   one_pass.finish();
 }
 
 // Grid (segments of all sequences / 64, H); shared memory: the planes in use. Both directions: blocks of 256 threads,
 // and shared memory per chunk of a segment for PLANE (PROD = 3: 2·PLANE) bytes of states and 256 of exponents. Else
-// blocks of 128; where there are two directions, a block for each.
+// blocks of 128; where there are two directions, a block for each. ROWS: and 72 bytes a thread.
 #define PASS(name, threads, blocks, PROD, OUT, BOTH)             \
   PASS_OF(name, threads, blocks, PROD, OUT, BOTH, PLAIN)         \
   PASS_OF(name##_norm, threads, blocks, PROD, OUT, BOTH, NORMED)

@@ -9,14 +9,14 @@
 // goes from state to state.
 #include "ssm/chunk_matrices.cuh"
 #include "ssm/segment_rows_sm90.cuh"
-#include "common/tile_product_f64.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
 // Chunks that are summed at once.
 constexpr int AT_ONCE = 4;
 
-// Order of a head's planes: per direction V, QV, Q²V and Q³V, of each the high plane and (PROD = 3) the low one; then Q⁴ high and low, and Q⁸.
+// Order of a head's planes: per direction V, QV, Q²V and Q³V, of each the high plane and (PROD = 3) the low one; then Q⁴ high and low, and Q⁸ where there
+// may be sixteen chunks.
 // Exponents (H, 16): the same order, one for a matrix; Q⁴'s is at 8 and Q⁸'s at 9.
 struct EndPlanes {
   int dirs, lows;
@@ -24,97 +24,6 @@ struct EndPlanes {
   __host__ __device__ constexpr int of_q(int which) const { return dirs * AT_ONCE * lows + 2 * which; }
 };
 constexpr int EXPONENTS = 16, Q_EXPONENT = 8;
-
-// Tiles of 64 × 64 doubles in shared memory.
-constexpr int TILE = 64, STRIDE = TILE + 4;
-
-// A matrix as planes, laid out as bidirectional_operands_sm90.cu lays its matrices out: m(outer, inner) gives its numbers. STATE_IN: the inner index
-// is a state coordinate, else a time step. low: null where there is none.
-template <bool STATE_IN, class M>
-DEV void write_planes(char* high, char* low, int* exponent, M m) {
-  __shared__ float part[8];
-  float f[4][4], most = 0.f;
-#pragma unroll
-  for (int l = 0; l < 4; ++l) {
-    const int e = l * 256 + threadIdx.x, lane = e & 31, g = lane >> 2, t = lane & 3, nt = (e >> 5) & 7, k = e >> 8;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      f[l][i] = (float)m(state_outer(nt, g), STATE_IN ? state_inner(k, t, i) : time_inner(k, t, i));
-      most = fmaxf(most, fabsf(f[l][i]));
-    }
-  }
-  for (int k = 16; k; k >>= 1) most = fmaxf(most, __shfl_xor_sync(~0u, most, k));
-  __syncthreads();  // part may still be read from the matrix before
-  if ((threadIdx.x & 31) == 0) part[threadIdx.x >> 5] = most;
-  __syncthreads();
-  for (int k = 0; k < 8; ++k) most = fmaxf(most, part[k]);
-  const int e2 = f16_exponent(most, 24);
-  if (threadIdx.x == 0) *exponent = e2;
-  const float scale = power_of_two(e2);
-#pragma unroll
-  for (int l = 0; l < 4; ++l) {
-    const int e = l * 256 + threadIdx.x, lane = e & 31, nt = (e >> 5) & 7, k = e >> 8;
-    int at = (2 * k * 8 + nt) * 128 + (lane >> 2) * 16 + (lane & 3) * 4;
-#pragma unroll
-    for (int group = 0; group < 2; ++group, at += 8 * 128) {
-      u32 a, b;
-      split_f16(a, b, f[l][2 * group], f[l][2 * group + 1], scale);
-      *(u32*)(high + at) = a;
-      if (low) *(u32*)(low + at) = b;
-    }
-  }
-}
-
-// c = a·b of matrices in shared memory; c may be b. Every thread of the block calls it, when a and b are written; behind it c is.
-template <bool TRANSPOSED>
-DEV void multiply(double* c, const double* a, const double* b) {
-  double acc[4][4] = {};
-  for (int k0 = 0; k0 < TILE; k0 += 16)
-    sixteen_terms(acc, k0, [&](int k, int i) { return TRANSPOSED ? a[k * STRIDE + i] : a[i * STRIDE + k]; },
-                  [&](int k, int j) { return b[k * STRIDE + j]; });
-  __syncthreads();
-  EACH_PRODUCT(i, j, r, col) c[r * STRIDE + col] = acc[i][j];
-  __syncthreads();
-}
-
-// planes (H, count, 64 × 64) and exps (H, 16) of the pass or (adjoint) of its adjoint. Block: 256 threads; grid (H, dirs + 1): the powers of each
-// direction's V, and those of Q; shared memory: two tiles.
-KERNEL segment_operands(char* planes, int* exps, const double* q, const c64* cols, const c64* rows, int heads, int pairs, int rank, int kc,
-                        int bidirectional, int adjoint, int lows, int count) {
-  extern __shared__ double tiles[];
-  double *Q = tiles, *V = tiles + TILE * STRIDE;
-  const EndPlanes order = {1 + bidirectional, lows};
-  const int h = blockIdx.x, dir = blockIdx.y;
-  planes += (i64)h * count * PLANE, exps += h * EXPONENTS;
-  for (int e = threadIdx.x; e < TILE * TILE; e += 256) Q[e / TILE * STRIDE + e % TILE] = q[(i64)h * NP * NP + e];
-  if (dir == order.dirs) {
-    __syncthreads();
-    multiply<false>(V, Q, Q);
-    multiply<false>(V, V, V);
-    for (int which = 0; which < 2; ++which) {
-      if (which) multiply<false>(V, V, V);
-      char* high = planes + order.of_q(which) * PLANE;
-      write_planes<true>(high, high + PLANE, exps + Q_EXPONENT + which,
-                         [&](int to, int in) { return adjoint ? V[in * STRIDE + to] : V[to * STRIDE + in]; });
-    }
-    return;
-  }
-  // The adjoint of the causal direction runs against time, that of the anticausal one with it.
-  const bool anticausal = bidirectional && (dir == 1) != (adjoint != 0);
-  const Chunk c = {nullptr, q, cols, rows, nullptr, h, heads, pairs, rank, kc, anticausal, NP, anticausal};
-  for (int e = threadIdx.x; e < TILE * TILE; e += 256) {
-    const int n = e % TILE, t = e / TILE;
-    V[n * STRIDE + t] = adjoint ? c.w(0, t, n) : c.v(n, t);
-  }
-  __syncthreads();
-  for (int power = 0; power < AT_ONCE; ++power) {
-    if (power && adjoint) multiply<true>(V, Q, V);
-    else if (power) multiply<false>(V, Q, V);
-    char* high = planes + order.of_v(dir, power) * PLANE;
-    write_planes<false>(high, lows == 2 ? high + PLANE : nullptr, exps + dir * AT_ONCE + power,
-                        [&](int to, int in) { return V[to * STRIDE + in]; });
-  }
-}
 
 // Arguments of the kernels.
 struct Ends {
@@ -159,10 +68,109 @@ struct Sums {
   }
 };
 
+// s times the matrix at place q (its high and low planes), whose exponent is eq: its rows are states, which a chunk passes, or more than one.
+DEV void multiply(Sums& s, u32 q, int eq) {
+  u32 sh[KS][4], sl[KS][4];
+  int es[2];
+  s.split(sh, sl, es, {MOST_EXPONENT, MOST_EXPONENT});
+  EACH_ROW(r) s.e[r] = es[r] + eq;
+  wgmma_begin();
+#pragma unroll
+  for (int k = 0; k < KS; ++k) product<3, true>(s.v, sh[k], sl[k], q, PLANE, k);
+  wgmma_end_group();
+  wgmma_wait();
+}
+
+// The sums, of which row i is what the inner index i of a matrix stands for, as planes, laid out as bidirectional_operands_sm90.cu lays its matrices
+// out, and the power of two. low: null where there is none. memory: 2 planes.
+DEV void write_planes(uint4* high, uint4* low, int* exponent, const Sums& s, uint4* memory) {
+  __shared__ float part[4];
+  float f[2], most = 0.f;
+  EACH_ROW(r) {
+    f[r] = power_of_two(-s.e[r]);
+#pragma unroll
+    for (int n = 0; n < 8; ++n) most = fmaxf(most, f[r] * fmaxf(fabsf(s.v[n][2 * r]), fabsf(s.v[n][2 * r + 1])));
+  }
+  for (int k = 16; k; k >>= 1) most = fmaxf(most, __shfl_xor_sync(~0u, most, k));
+  __syncthreads();  // part and memory may still be read from the matrix before
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  if (lane == 0) part[warp] = most;
+  __syncthreads();
+  most = fmaxf(fmaxf(part[0], part[1]), fmaxf(part[2], part[3]));
+  const int e = f16_exponent(most, 24);
+  if (threadIdx.x == 0) *exponent = e;
+  const float scale = power_of_two(e);
+  // Core matrix (inner / 8, outer / 8) of 8 × 8 numbers, a row of which is one outer index: a tile of the sums, transposed. Four at a time: two of
+  // the outer index for both of the inner one.
+  const u32 to = shared_address(memory) + ((2 * warp + (lane >> 3 & 1)) * 8 + (lane >> 4)) * 128 + (lane & 7) * 16;
+#pragma unroll
+  for (int n = 0; n < 8; n += 2) {
+    u32 a[4], b[4];
+#pragma unroll
+    for (int k = 0; k < 2; ++k)
+      EACH_ROW(r) split_f16(a[2 * k + r], b[2 * k + r], s.v[n + k][2 * r] * f[r], s.v[n + k][2 * r + 1] * f[r], scale);
+    store_transposed(to + n * 128, a);
+    store_transposed(to + PLANE + n * 128, b);
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < PLANE / 16; i += 128) {
+    high[i] = memory[i];
+    if (low) low[i] = memory[PLANE / 16 + i];
+  }
+}
+
+// planes (H, count, 64 × 64) and exps (H, 16) of the pass or (adjoint) of its adjoint, from `chunk_planes` and `chunk_exps`, which
+// bidirectional_operands_sm90.cu made for the same pass: its Q at number `q`. Block: 128 threads; grid (H, 1 + dirs): the powers of Q, and those of
+// each direction's V, by products of pairs of f16 as in the pass; shared memory: 4 planes.
+extern "C" __global__ void __launch_bounds__(128, 4)
+    segment_operands(uint4* planes, int* exps, const uint4* chunk_planes, const int* chunk_exps, const c64* cols, const c64* rows, int heads, int pairs,
+                     int rank, int kc, int bidirectional, int adjoint, int lows, int count, int chunk_count, int q_at) {
+  extern __shared__ __align__(128) char memory[];
+  const EndPlanes order = {1 + bidirectional, lows};
+  const int h = blockIdx.x, dir = (int)blockIdx.y - 1, lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
+  planes += (i64)h * count * (PLANE / 16), exps += h * EXPONENTS, chunk_planes += ((i64)h * chunk_count + q_at) * (PLANE / 16);
+  for (int i = threadIdx.x; i < 2 * (PLANE / 16); i += 128) ((uint4*)memory)[i] = chunk_planes[i];
+  uint4* written = (uint4*)(memory + 2 * PLANE);
+  const u32 q = place(shared_address(memory));
+  const int eq = chunk_exps[8 * h + 2];
+  // The adjoint of the causal direction runs against time, that of the anticausal one with it.
+  const bool anticausal = bidirectional && (dir == 1) != (adjoint != 0);
+  const Chunk c = {nullptr, nullptr, cols, rows, nullptr, h, heads, pairs, rank, kc, anticausal, NP, anticausal};
+  // Q: rows of the identity. V: the inner index stands for a time step, whose column of V is a row.
+  Sums s;
+  EACH_ROW(r) {
+    const int inner = 16 * warp + 8 * r + g, time = time_inner(warp, g >> 1, 2 * r + (g & 1));
+    s.e[r] = 0;
+#pragma unroll
+    for (int n = 0; n < 8; ++n)
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int state = 8 * n + 2 * t + i;
+        s.v[n][2 * r + i] = dir < 0 ? (float)(state == inner) : (float)(adjoint ? c.w(0, time, state) : c.v(state, time));
+      }
+  }
+  stores_before_wgmma();
+  __syncthreads();
+  if (dir < 0) {
+    for (int which = 0; order.of_q(which) < count; ++which) {
+      for (int k = 0; k < AT_ONCE; ++k) multiply(s, q, eq);
+      uint4* high = planes + order.of_q(which) * (PLANE / 16);
+      write_planes(high, high + PLANE / 16, exps + Q_EXPONENT + which, s, written);
+    }
+    return;
+  }
+  for (int power = 0; power < AT_ONCE; ++power) {
+    if (power) multiply(s, q, eq);
+    uint4* high = planes + order.of_v(dir, power) * (PLANE / 16);
+    write_planes(high, lows == 2 ? high + PLANE / 16 : nullptr, exps + dir * AT_ONCE + power, s, written);
+  }
+}
+
 // What one warpgroup does for 64 segments. DIRS: 1 with time, 2 against it, 3 both.
 template <int PROD, int DIRS, Input IN>
-struct SegmentEnds : SegmentRows<PROD, IN> {
-  using Rows = SegmentRows<PROD, IN>;
+struct SegmentEnds : SegmentRows<PROD, IN, PROD == 3 ? 2 : 4> {
+  static constexpr int STAGES = PROD == 3 ? 2 : 4;
+  using Rows = SegmentRows<PROD, IN, STAGES>;
   using Rows::a;
   static constexpr bool AHEAD = DIRS & 1, BACK = DIRS & 2;
   static constexpr EndPlanes ORDER = {1 + (DIRS == 3), PROD == 3 ? 2 : 1};
@@ -174,8 +182,8 @@ struct SegmentEnds : SegmentRows<PROD, IN> {
   int ex[2][2];
   Sums ahead, four, back;  // with time; against time those of four chunks, and those of all groups of four
 
-  __device__ __forceinline__ SegmentEnds(const Ends& p, int tile, u32 base)
-      : Rows(p.input, tile), planes(place(base)) {
+  __device__ __forceinline__ SegmentEnds(const Ends& p, int tile, char* memory)
+      : Rows(p.input, tile, memory + p.count * PLANE), planes(place(shared_address(memory))) {
     const int* exps = p.exps + EXPONENTS * blockIdx.y;
     for (int dir = 0; dir < ORDER.dirs; ++dir)
       for (int k = 0; k < AT_ONCE; ++k) ev[dir] |= (exps[AT_ONCE * dir + k] & 255) << 8 * k;
@@ -188,11 +196,13 @@ struct SegmentEnds : SegmentRows<PROD, IN> {
     }
   }
 
-  // Makes the x that has been loaded, that of chunk c, ready, and loads the next.
-  __device__ __forceinline__ void take(int buffer, int c) {
-    this->convert(xh[buffer], xl[buffer], ex[buffer], c);
-    if (PROD == 1 && IN != ROWS && a.x_rows) this->write_x(xh[buffer], ex[buffer], c);
-    this->fetch(c + 1);
+  // Makes x of chunk c ready and asks for that of a later one. C: c but for a multiple of four. LATER: as in arrive.
+  template <int C, int LATER>
+  __device__ __forceinline__ void take(int c) {
+    this->template arrive<LATER>(C % STAGES);
+    this->convert(xh[C & 1], xl[C & 1], ex[C & 1], c);
+    this->fetch(c + STAGES, C % STAGES);
+    if (PROD == 1 && IN != ROWS && a.x_rows) this->write_rows(a.x_rows, a.x_exps, xh[C & 1], ex[C & 1], c);
   }
 
   // Rows of x in f16 by 2^−k[r], for the products of one chunk: a row that is that much smaller than the sums.
@@ -239,7 +249,7 @@ struct SegmentEnds : SegmentRows<PROD, IN> {
       if (BACK) product<PROD, J == 0>(four.v, xh[NOW][k], xl[NOW][k], planes + places(ORDER.of_v(OF_BACK, J) * PLANE), PLANE, k);
     }
     wgmma_end_group();
-    take(!NOW, c + 1);
+    take<(J + 1) % AT_ONCE, STAGES - 1>(c + 1);
     wgmma_wait();
   }
 
@@ -265,14 +275,16 @@ struct SegmentEnds : SegmentRows<PROD, IN> {
   // Writes a state that leaves the segments, or adds to what was written.
   __device__ __forceinline__ void write(float* end, const Sums& s, bool added) const {
     EACH_ROW(r) {
-      if (this->sequence(r) < 0) continue;
-      float2* p = (float2*)(end + this->segment_state(r));
+      const bool there = this->sequence(r) >= 0;
+      float* p = end + (there ? this->segment_state(r) : 0);
       const float f = power_of_two(-s.e[r]);
+      float2 before[8] = {};
+      if (added && there)
 #pragma unroll
-      for (int n = 0; n < 8; ++n) {
-        const float2 before = added ? p[4 * n] : make_float2(0.f, 0.f);
-        p[4 * n] = make_float2(fmaf(s.v[n][2 * r], f, before.x), fmaf(s.v[n][2 * r + 1], f, before.y));
-      }
+        for (int n = 0; n < 8; ++n) before[n] = *(const float2*)(p + 8 * n);
+#pragma unroll
+      for (int n = 0; n < 8; ++n)
+        write2_if(p + 8 * n, fmaf(s.v[n][2 * r], f, before[n].x), fmaf(s.v[n][2 * r + 1], f, before[n].y), there);
     }
   }
 
@@ -299,18 +311,21 @@ struct SegmentEnds : SegmentRows<PROD, IN> {
   }
 };
 
-// Grid (segments of all sequences / 128, H), of 4, 8 or 16 chunks each; block: 256 threads; shared memory: `count` planes.
+// Grid (segments of all sequences / 128, H), of 4, 8 or 16 chunks each; block: 256 threads; shared memory: `count` planes, and
+// x that waits: STAGES times 128 bytes a thread, or (ROWS) 72.
 template <int PROD, int DIRS, Input IN>
 DEV void ends(const Ends& p) {
-  extern __shared__ __align__(128) char memory[];
-  const u32 base = shared_address(memory);
-  SegmentEnds<PROD, DIRS, IN> rows(p, 2 * blockIdx.x + __shfl_sync(~0u, (int)threadIdx.x >> 7, 0), base);
-  rows.fetch(0);
+  extern __shared__ __align__(128) char shared[];
+  using E = SegmentEnds<PROD, DIRS, IN>;
+  E rows(p, 2 * blockIdx.x + __shfl_sync(~0u, (int)threadIdx.x >> 7, 0), shared);
+#pragma unroll
+  for (int c = 0; c < E::STAGES; ++c) rows.fetch(c, c);
+  const u32 base = shared_address(shared);
   const uint4* planes = p.planes + (i64)blockIdx.y * p.count * (PLANE / 16);
   for (int e = threadIdx.x; e < p.count * (PLANE / 16); e += blockDim.x) copy_16(base + 16 * e, planes + e, 16);
   copies_end_group();
-  rows.take(0, 0);
-  wait_copies<0>();
+  rows.template take<0, E::STAGES>(0);
+  wait_copies<1>();
   stores_before_wgmma();
   __syncthreads();
   rows.run(p);

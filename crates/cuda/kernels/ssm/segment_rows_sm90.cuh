@@ -62,9 +62,13 @@ DEV void product(float (&c)[8][4], const u32 (&high)[4], const u32 (&low)[4], u3
 enum Input { PLAIN, NORMED, ROWS };
 
 // The rows of a warpgroup's thread: g and g + 8 of its warp's sixteen, each a segment of a sequence of head blockIdx.y. `tile`: which 64 of the
-// segments of all sequences the warpgroup has.
-template <int PROD, Input IN>
+// segments of all sequences the warpgroup has. x that has been asked for waits in registers, or (STAGES > 0) in shared memory, as many chunks of it,
+// where each thread reads what it has copied: the compiler moves loads into registers behind all else that it can.
+template <int PROD, Input IN, int STAGES>
 struct SegmentRows {
+  static constexpr int PARTS = IN == ROWS ? 4 : 8;  // of 16 bytes, of a thread's x of a chunk
+  // Bytes of shared memory of `threads` threads: the parts, and behind those of all stages two powers of two each.
+  __host__ __device__ static constexpr int stage_bytes(int threads) { return STAGES * threads * (16 * PARTS + (IN == ROWS ? 8 : 0)); }
   const SegmentInput& a;
   const int lane, warp, g, t, tile;
   // Of each row: of its segment the first number in x and y, how many numbers are there and how many places, both from this thread's first number
@@ -75,9 +79,10 @@ struct SegmentRows {
   float4 next[2][4];
   uint4 next_rows[2][2];
   int next_exps[2];
+  char* stages;
 
-  __device__ __forceinline__ SegmentRows(const SegmentInput& a, int tile)
-      : a(a), lane(threadIdx.x & 31), warp(threadIdx.x >> 5 & 3), g(lane >> 2), t(lane & 3), tile(tile) {
+  __device__ __forceinline__ SegmentRows(const SegmentInput& a, int tile, char* stages)
+      : a(a), stages(stages), lane(threadIdx.x & 31), warp(threadIdx.x >> 5 & 3), g(lane >> 2), t(lane & 3), tile(tile) {
     const int h = blockIdx.y;
     if (IN == NORMED) mean = a.stats[h], factor = a.gamma[h] * a.stats[a.H + h], shift = a.beta[h];
     EACH_ROW(r) {
@@ -102,22 +107,56 @@ struct SegmentRows {
     return (((i64)sequence(r) * a.segments + segment(r)) * a.H + blockIdx.y) * NP + 2 * t;
   }
 
-  // Loads x of chunk c of the segments into `next`; behind the last chunk, zeros.
-  __device__ __forceinline__ void fetch(int c) {
+  // Where part `part` of a stage lies, and a power of two.
+  __device__ __forceinline__ char* staged(int stage, int part) const { return stages + ((stage * PARTS + part) * blockDim.x + threadIdx.x) * 16; }
+  __device__ __forceinline__ char* staged_exponent(int stage, int r) const {
+    return stages + STAGES * PARTS * blockDim.x * 16 + ((stage * 2 + r) * blockDim.x + threadIdx.x) * 4;
+  }
+
+  // Asks for x of chunk c of the segments; behind the last chunk, for zeros.
+  __device__ __forceinline__ void fetch(int c, int stage = 0) {
     EACH_ROW(r) {
       if (IN == ROWS) {
         const bool there = c < chunk_count[r];
         const float4* p = (const float4*)(a.x_rows + (i64)(row[r] + c) * (T / 8) + t);
+        const int* exponent = a.x_exps + exponent_row[r] + c;
 #pragma unroll
         for (int k = 0; k < 2; ++k) {
+          if (STAGES) {
+            copy_16(shared_address(staged(stage, 2 * r + k)), p + 4 * k, there ? 16 : 0);
+            continue;
+          }
           const float4 v = read4_if((const float*)(p + 4 * k), there);
           next_rows[r][k] = make_uint4(__float_as_uint(v.x), __float_as_uint(v.y), __float_as_uint(v.z), __float_as_uint(v.w));
         }
-        next_exps[r] = __float_as_int(read_if((const float*)(a.x_exps + exponent_row[r] + c), there));
+        if (STAGES) copy_4(shared_address(staged_exponent(stage, r)), exponent, there ? 4 : 0);
+        else next_exps[r] = __float_as_int(read_if((const float*)exponent, there));
       } else {
         const float* p = a.x + (at[r] + c * T);
 #pragma unroll
-        for (int k = 0; k < KS; ++k) next[r][k] = read4_if(p + 16 * k, left[r] - c * T > 16 * k);
+        for (int k = 0; k < KS; ++k) {
+          const bool there = left[r] - c * T > 16 * k;
+          if (STAGES) copy_16(shared_address(staged(stage, 4 * r + k)), p + 16 * k, there ? 16 : 0);
+          else next[r][k] = read4_if(p + 16 * k, there);
+        }
+      }
+    }
+    if (STAGES) copies_end_group();
+  }
+
+  // Reads what has been asked for into `next`, once it has arrived, whatever else follows in LATER groups of copies.
+  template <int LATER>
+  __device__ __forceinline__ void arrive(int stage) {
+    if (!STAGES) return;
+    wait_copies<LATER>();
+    EACH_ROW(r) {
+      if (IN == ROWS) {
+#pragma unroll
+        for (int k = 0; k < 2; ++k) next_rows[r][k] = *(const uint4*)staged(stage, 2 * r + k);
+        next_exps[r] = *(const int*)staged_exponent(stage, r);
+      } else {
+#pragma unroll
+        for (int k = 0; k < KS; ++k) next[r][k] = *(const float4*)staged(stage, 4 * r + k);
       }
     }
   }
@@ -181,20 +220,16 @@ struct SegmentRows {
     }
   }
 
-  // Keeps x of chunk c as rows.
-  __device__ __forceinline__ void write_x(const u32 (&xh)[KS][4], const int (&ex)[2], int c) const {
+  // Eight numbers in one piece, in an order in which a lane has them; time_at and state_at of chunk_pass_backward_f16_sm90.cu undo it. And their
+  // powers of two. Nothing behind the last chunk.
+  __device__ __forceinline__ void write_rows(uint4* rows, int* exps, const u32 (&v)[KS][4], const int (&e)[2], int c) const {
     EACH_ROW(r) {
-      if (c >= chunk_count[r]) continue;
-      write_row(a.x_rows, xh, r, c);
-      if (t == 0) a.x_exps[exponent_row[r] + c] = ex[r];
-    }
-  }
-
-  // Eight numbers in one piece, in an order in which a lane has them; time_at and state_at of chunk_pass_backward_f16_sm90.cu undo it.
-  __device__ __forceinline__ void write_row(uint4* rows, const u32 (&v)[KS][4], int r, int c) const {
-    uint4* p = rows + (i64)(row[r] + c) * (T / 8) + t;
+      const bool there = c < chunk_count[r];
+      uint4* p = rows + (i64)(row[r] + c) * (T / 8) + t;
 #pragma unroll
-    for (int k = 0; k < KS; k += 2) p[2 * k] = make_uint4(v[k][r], v[k][2 + r], v[k + 1][r], v[k + 1][2 + r]);
+      for (int k = 0; k < KS; k += 2) write4_if(p + 2 * k, v[k][r], v[k][2 + r], v[k + 1][r], v[k + 1][2 + r], there);
+      write_if(exps + exponent_row[r] + c, e[r], there && t == 0);
+    }
   }
 
   // The powers of two behind a head's last row, as put_exponent leaves them, by one warpgroup of a head.

@@ -23,6 +23,9 @@ use std::ops::Range;
 /// Bytes of one plane: the high or the low parts of a 64 × 64 matrix.
 pub(super) const PLANE: usize = 64 * 64 * 2;
 
+/// Shared memory of a thread for a chunk of rows that it waits for.
+pub(super) const ROWS_BYTES: usize = 4 * 16 + 2 * 4;
+
 /// Bytes of the exponents of 64 rows.
 const EXPONENTS: usize = 64 * 4;
 
@@ -126,6 +129,23 @@ pub(super) struct BidirectionalBackward<'a> {
     pub(super) segment_scans: [Option<&'a DeviceBlock>; 2],
 }
 
+impl BidirectionalBackward<'_> {
+    /// The adjoint of the pass by these operands.
+    fn adjoint_pass<'a>(&self, c: &'a ChunkCall<'_>, operands: &'a Operands) -> BidirectionalPass<'a> {
+        BidirectionalPass {
+            y: self.du,
+            x: self.dy_rows.map_or(PassInput::Plain(self.dy), PassInput::Rows),
+            operands,
+            entering: [Entering::Computed; 2],
+            states: ChunkStates::default(),
+            lengths: c.lengths,
+            batch: c.batch,
+            len: c.len,
+            last_to_first: true,
+        }
+    }
+}
+
 impl Cuda {
     pub(super) fn operands(
         &self,
@@ -151,7 +171,8 @@ impl Cuda {
                 of.adjoint, count
             ],
         )?;
-        let segment_ends = of.segment_ends.then(|| self.segment_operands(op, m, s, of)).transpose()?;
+        let own = (&planes, &exponents, count);
+        let segment_ends = of.segment_ends.then(|| self.segment_operands(op, m, s, of, own)).transpose()?;
         Ok(Operands { planes, exponents, count, both: of.both, segment_ends })
     }
 
@@ -195,12 +216,14 @@ impl Cuda {
             (_, true) => count * PLANE + segment_split.chunks_per_segment * (kept_state_bytes + EXPONENTS),
             (_, false) => count * PLANE,
         };
+        let threads = if both_at_once { 256 } else { 128 };
+        let waiting = if matches!(p.x, PassInput::Rows(_)) { ROWS_BYTES } else { 0 };
         let dirs = 1 + *both as usize;
         self.launch(
             ("bidirectional_pass_sm90", name),
             (if both_at_once { tiles } else { tiles * dirs }, heads.len(), 1),
-            (if both_at_once { 256 } else { 128 }, 1),
-            shared,
+            (threads, 1),
+            shared + threads as usize * waiting,
             args![
                 y.map(|y| heads_part(y, row)),
                 x.map(|x| heads_part(x, row)),
@@ -321,13 +344,17 @@ impl Cuda {
         let dirs = 1 + both as usize;
         let cut = c.segment_split.segments > 1;
         let of = |adjoint, outputs, segment_ends| OperandsOf { both, adjoint, outputs, segment_ends };
-        let adjoint = match adjoint {
+        let mut adjoint = match adjoint {
             Some(adjoint) if b.du.is_some() => adjoint,
             _ => self.operands(op, m, b.d, s, of(true, b.du.is_some(), cut))?,
         };
+        let split = c.segment_split;
+        let (dinit, _down) = self.enter(op, &b.adjoint_pass(c, &adjoint), s, split, b.segment_scans[1])?;
+        // Their memory is free for what follows.
+        adjoint.segment_ends = None;
+        let back = b.adjoint_pass(c, &adjoint);
         let entering =
             |anticausal| b.saved.map_or(Entering::Computed, |s| Entering::Given(c.saved_of(s, anticausal)));
-        let (lengths, batch, len) = (c.lengths, c.batch, c.len);
         let forward = b
             .states
             .is_none()
@@ -340,33 +367,21 @@ impl Cuda {
             operands: forward.as_ref().unwrap_or(&adjoint),
             entering: [entering(false), entering(both)],
             states: ChunkStates::default(),
-            lengths,
-            batch,
-            len,
+            lengths: c.lengths,
+            batch: c.batch,
+            len: c.len,
             last_to_first: false,
         };
-        let back = BidirectionalPass {
-            y: b.du,
-            x: b.dy_rows.map_or(PassInput::Plain(b.dy), PassInput::Rows),
-            operands: &adjoint,
-            entering: [Entering::Computed; 2],
-            states: ChunkStates::default(),
-            lengths,
-            batch,
-            len,
-            last_to_first: true,
-        };
         let (init, _own) = match b.states {
-            None => self.enter(op, &ahead, s, c.segment_split, b.segment_scans[0])?,
+            None => self.enter(op, &ahead, s, split, b.segment_scans[0])?,
             Some(_) => ([None; 2], Vec::new()),
         };
-        let (dinit, _down) = self.enter(op, &back, s, c.segment_split, b.segment_scans[1])?;
         // Two portions of the heads, one after the other, so that the states of one are in memory at a time.
         let portions = if both && s.heads % 2 == 0 { 2 } else { 1 };
         let portion = s.heads / portions;
         // As many blocks of the gradient's products as run at a time and no more: a few more would run alone after the others.
         let (at_a_time, rows) = if both && self.states_in_f16() { (1, 64) } else { (2, 32) };
-        let steps = (batch * c.segment_split.chunks).div_ceil(rows);
+        let steps = (c.batch * split.chunks).div_ceil(rows);
         let parts = (at_a_time * self.processors() / portion).min(steps.div_ceil(8)).max(1);
         let cells = s.heads * side * side;
         let partial_sums_count = if parts > 1 { dirs } else { 0 };
@@ -376,7 +391,6 @@ impl Cuda {
         let dx = self.states_scratch(c, portion, b.dy_rows.is_none())?;
         for from in (0..s.heads).step_by(portion) {
             let heads = from..from + portion;
-            let split = c.segment_split;
             let x = match (&x, b.states) {
                 (Some(scratch), _) => {
                     let states = scratch.states();

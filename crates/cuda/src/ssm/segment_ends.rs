@@ -2,9 +2,9 @@
 //! cut into segments.
 
 use super::{
-    bidirectional_pass::{BidirectionalPass, OperandsOf, PLANE, PassInput},
+    bidirectional_pass::{BidirectionalPass, OperandsOf, PLANE, PassInput, ROWS_BYTES},
     matrices::Matrices,
-    segments::SegmentSplit,
+    segments::{SegmentSplit, most_chunks},
     sizes::Sizes,
 };
 use crate::{
@@ -13,9 +13,6 @@ use crate::{
     memory::DeviceBlock,
 };
 use s4_backend::{Error, Result};
-
-/// Bytes of two tiles of f64 in shared memory.
-const TILES: usize = 2 * 64 * 68 * 8;
 
 /// The matrices of every head, as the kernel lays them out.
 pub(super) struct SegmentOperands {
@@ -26,30 +23,52 @@ pub(super) struct SegmentOperands {
 }
 
 impl Cuda {
+    /// Those of a pass whose own operands are `planes` and `exponents`, with so many planes per head.
     pub(super) fn segment_operands(
         &self,
         op: &'static str,
         m: &Matrices,
         s: Sizes,
         of: OperandsOf,
+        (planes, exponents, pass_count): (&DeviceBlock, &DeviceBlock, usize),
     ) -> Result<SegmentOperands> {
         let Sizes { heads, pairs, rank, kc, .. } = s;
         let dirs = 1 + of.both as usize;
         let lows = if self.precision().products() == 3 { 2usize } else { 1 };
-        let count = dirs * 4 * lows + 4;
-        let planes = self.block(op, heads * count * PLANE)?;
-        let exponents = self.block(op, heads * 16 * 4)?;
+        // Q⁴ is always needed, Q⁸ where segments have sixteen chunks.
+        let powers = if most_chunks(self.precision().products()) > 8 { 2 } else { 1 };
+        let count = dirs * 4 * lows + 2 * powers;
+        let own = SegmentOperands {
+            planes: self.block(op, heads * count * PLANE)?,
+            exponents: self.block(op, heads * 16 * 4)?,
+            count,
+        };
+        let transition_plane = 2 * dirs;
         self.launch(
             ("segment_ends_sm90", "segment_operands"),
-            (heads, dirs + 1, 1),
-            (256, 1),
-            TILES,
+            (heads, 1 + dirs, 1),
+            (128, 1),
+            4 * PLANE,
             args![
-                &planes, &exponents, &*m.q, &m.cols, &m.rows, heads, pairs, rank, kc, of.both, of.adjoint,
-                lows, count
+                &own.planes,
+                &own.exponents,
+                planes,
+                exponents,
+                &m.cols,
+                &m.rows,
+                heads,
+                pairs,
+                rank,
+                kc,
+                of.both,
+                of.adjoint,
+                lows,
+                count,
+                pass_count,
+                transition_plane
             ],
         )?;
-        Ok(SegmentOperands { planes, exponents, count })
+        Ok(own)
     }
 
     /// Writes the states to `end`, one array (B, segments, H, NP) per direction; and x as rows, where the pass keeps them so.
@@ -80,12 +99,15 @@ impl Cuda {
             PassInput::Normed(x, norm) => (names[1], Some(x), Some(norm), p.states.input),
             PassInput::Rows(rows) => (names[2], None, None, Some([rows.values, rows.exponents])),
         };
+        // x that waits in shared memory: chunks, and bytes of a thread.
+        let stages = if self.precision().products() == 3 { 2 } else { 4 };
+        let waiting = if matches!(p.x, PassInput::Rows(_)) { ROWS_BYTES } else { 128 };
         let tiles = (p.batch * segments).div_ceil(64);
         self.launch(
             ("segment_ends_sm90", name),
             (tiles.div_ceil(2), s.heads, 1),
             (256, 1),
-            count * PLANE,
+            count * PLANE + stages * 256 * waiting,
             args![
                 end[0],
                 end[1],

@@ -58,7 +58,7 @@ pub(super) fn split_for_passes(batch: usize, heads: usize, len: usize, processor
 }
 
 /// Most chunks of a segment whose states fit in shared memory, where the other direction reads them.
-fn most_chunks(products: usize) -> usize {
+pub(super) fn most_chunks(products: usize) -> usize {
     if products == 3 { 8 } else { 16 }
 }
 
