@@ -9,6 +9,7 @@ use super::{
     chunk_states::ChunkStates,
     discretize::{Discrete, GradientSpans},
     matrices::{FragmentsOf, KernelRange, Matrices, TransitionBuffer},
+    pass_constants::RecurrenceParts,
     saved_powers::SavedPowers,
     sizes::{Sizes, T},
 };
@@ -80,12 +81,17 @@ impl Cuda {
             Some(powers) => TransitionBuffer { block: powers.q.clone(), filled: true },
             None => self.transition_buffer(op, s)?,
         };
-        let matrices = self.matrices(op, &discrete, params.c.span(), s, q)?;
+        if !ahead {
+            let matrices = self.matrices(op, &discrete, params.c.span(), s, q)?;
+            return Ok(BackwardConstants { discrete, matrices, adjoint: None });
+        }
         let both = c.layer.spec.bidirectional;
         let segment_ends = c.segment_split.segments > 1;
         let of = OperandsOf { both, adjoint: true, outputs: true, segment_ends };
-        let adjoint = ahead.then(|| self.operands(op, &matrices, params.d.span(), s, of)).transpose()?;
-        Ok(BackwardConstants { discrete, matrices, adjoint })
+        let parts = RecurrenceParts { discrete: &discrete, c: params.c.span(), d: params.d.span() };
+        let made = self.pass_constants(op, parts, s, q, (of, true))?;
+        let matrices = made.matrices.expect("asked for");
+        Ok(BackwardConstants { discrete, matrices, adjoint: Some(made.operands) })
     }
 
     /// Gradients by the adjoint passes; the states that enter the chunks are those that forward has kept, or are computed again.
@@ -101,9 +107,16 @@ impl Cuda {
         self.join_gradients(op)?;
         // From the gradients of the matrices to those of the parameters: du needs nothing of it.
         let beside = self.beside(rows * c.len);
+        let plain = a.state0.is_none() && a.dstate_end.is_none() && a.dstate0.is_none() && a.with_d;
+        // u is not read where its states have been kept.
+        let read = a.states.is_none().then_some(a.u);
+        let aligned = [Some(a.dy), read, a.du].into_iter().flatten().all(Span::is_aligned);
         let constants = match constants {
             Some(constants) => constants,
-            None => self.backward_constants(c, a.powers, false)?,
+            None => {
+                let ahead = c.bidirectional_pass && plain && aligned && a.du.is_some();
+                self.backward_constants(c, a.powers, ahead)?
+            }
         };
         let BackwardConstants { discrete, matrices: m, adjoint } = constants;
         let [ahead, back] = match a.powers.and_then(|p| p.scans(c.segment_split.chunks_per_segment)) {
@@ -119,10 +132,6 @@ impl Cuda {
 
         let mut products: Vec<DeviceBlock> = Vec::new();
         let mut du_end_chunk = None;
-        let plain = state0.is_none() && a.dstate_end.is_none() && a.dstate0.is_none() && a.with_d;
-        // u is not read where its states have been kept.
-        let read = a.states.is_none().then_some(a.u);
-        let aligned = [Some(a.dy), read, a.du].into_iter().flatten().all(Span::is_aligned);
         if c.bidirectional_pass && plain && a.states.is_some() && !aligned {
             // The general pass reads u, which may be anything.
             return Err(Error::value(

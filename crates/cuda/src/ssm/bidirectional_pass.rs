@@ -41,12 +41,13 @@ pub(super) struct OperandsOf {
 
 /// The matrices of every head, as `kernels/ssm/bidirectional_operands_sm90.cu` lays them out.
 pub(super) struct Operands {
-    planes: DeviceBlock,
-    exponents: DeviceBlock,
+    pub(super) planes: DeviceBlock,
+    /// (H, 8): powers of two of each kind of matrix.
+    pub(super) exponents: DeviceBlock,
     /// Planes per head.
-    count: usize,
+    pub(super) count: usize,
     both: bool,
-    segment_ends: Option<SegmentOperands>,
+    pub(super) segment_ends: Option<SegmentOperands>,
 }
 
 impl Operands {
@@ -136,23 +137,32 @@ impl Cuda {
         of: OperandsOf,
     ) -> Result<Operands> {
         let Sizes { heads, pairs, rank, kc, .. } = s;
-        let lows = if self.precision().products() == 3 { 2 } else { 1 };
-        let (states, kinds) = if of.both { (6, 3) } else { (4, 2) };
-        let (count, kinds) = if of.outputs { (states + lows * kinds, 2 * kinds) } else { (states, kinds) };
-        let planes = self.block(op, heads * count * PLANE)?;
-        let exponents = self.block(op, heads * 8 * 4)?;
+        let kinds = if of.both { 3usize } else { 2 };
+        let kinds = if of.outputs { 2 * kinds } else { kinds };
+        let mut operands = self.operand_memory(op, s, of)?;
+        let Operands { planes, exponents, count, .. } = &operands;
         self.launch(
             ("bidirectional_operands_sm90", "operand_planes"),
             (heads, kinds, 1),
             (256, 1),
             0,
             args![
-                &planes, &exponents, &m.kern, &*m.q, &m.cols, &m.rows, d, heads, pairs, rank, kc, of.both,
-                of.adjoint, count
+                planes, exponents, &m.kern, &*m.q, &m.cols, &m.rows, d, heads, pairs, rank, kc, of.both,
+                of.adjoint, *count
             ],
         )?;
-        let segment_ends = of.segment_ends.then(|| self.segment_operands(op, m, s, of)).transpose()?;
-        Ok(Operands { planes, exponents, count, both: of.both, segment_ends })
+        operands.segment_ends = of.segment_ends.then(|| self.segment_operands(op, m, s, of)).transpose()?;
+        Ok(operands)
+    }
+
+    /// Memory for operands, without those of the states that leave segments.
+    pub(super) fn operand_memory(&self, op: &'static str, s: Sizes, of: OperandsOf) -> Result<Operands> {
+        let lows = if self.precision().products() == 3 { 2 } else { 1 };
+        let (states, outputs) = if of.both { (6, 3) } else { (4, 2) };
+        let count = states + if of.outputs { lows * outputs } else { 0 };
+        let planes = self.block(op, s.heads * count * PLANE)?;
+        let exponents = self.block(op, s.heads * 8 * 4)?;
+        Ok(Operands { planes, exponents, count, both: of.both, segment_ends: None })
     }
 
     /// One launch for the given heads.

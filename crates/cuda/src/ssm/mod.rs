@@ -16,6 +16,7 @@ mod intervals;
 mod matrices;
 mod ops;
 mod pass_backward;
+mod pass_constants;
 mod plan;
 mod saved_powers;
 mod segment_ends;

@@ -7,6 +7,7 @@ use super::{
     chunk_states::SavedStatesKey,
     discretize::Discrete,
     matrices::{FragmentsOf, KernelRange, TransitionBuffer},
+    pass_constants::RecurrenceParts,
     saved_powers::SavedPowers,
     segments::SegmentSplit,
 };
@@ -108,19 +109,20 @@ impl Cuda {
     ) -> Result<ForwardOperands> {
         let (params, spec) = (&c.layer.params, &c.layer.spec);
         let discrete = self.discretize(c.op, &c.layer)?;
-        let matrices = self.matrices(c.op, &discrete, params.c.span(), c.sizes, q)?;
         if bidirectional_pass {
             let segment_ends = c.segment_split.segments > 1;
             let of = OperandsOf { both: spec.bidirectional, adjoint: false, outputs: true, segment_ends };
-            let operands = Some(self.operands(c.op, &matrices, params.d.span(), c.sizes, of)?);
+            let parts = RecurrenceParts { discrete: &discrete, c: params.c.span(), d: params.d.span() };
+            let made = self.pass_constants(c.op, parts, c.sizes, q, (of, false))?;
             return Ok(ForwardOperands {
                 discrete,
                 fragments: [None, None],
-                operands,
+                operands: Some(made.operands),
                 segment_power: None,
-                transition: matrices.q,
+                transition: made.transition,
             });
         }
+        let matrices = self.matrices(c.op, &discrete, params.c.span(), c.sizes, q)?;
         let pack = |kernels: KernelRange| {
             let d = (!kernels.anticausal).then(|| params.d.span());
             self.pack(c.op, &matrices, d, c.sizes, FragmentsOf { kernels, adjoint: false })
