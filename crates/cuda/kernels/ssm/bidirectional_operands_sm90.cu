@@ -5,6 +5,7 @@
 #include "ssm/chunk_matrices.cuh"
 #include "common/tile_product_f64.cuh"
 #include "common/wgmma.cuh"
+#include "ssm/four_steps.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
@@ -104,7 +105,6 @@ KERNEL operand_planes(char* planes, int* exps, const double* kern, const double*
 // pairs and rank 0 or 1 with one channel, in one: what is between stays in shared memory.
 
 constexpr int LINE = 68;  // numbers of a line of 64 in shared memory
-constexpr int AT_ONCE = 4;  // steps of a sequence whose sums over the state are taken together
 
 struct PassConstants {
   double u[64][LINE];        // Ā^j u, coordinates [Re; Im]
@@ -118,64 +118,6 @@ struct PassConstants {
   float most[16];
 };
 
-// Sums of four numbers over a warp: lane l gets that of number l / 8.
-DEV double four_sums(const double (&x)[AT_ONCE]) {
-  const int lane = threadIdx.x & 31;
-  const bool last_two = lane & 16, odd = lane & 8;
-  double a = last_two ? x[2] : x[0], b = last_two ? x[3] : x[1];
-  a += __shfl_xor_sync(~0u, last_two ? x[0] : x[2], 16);
-  b += __shfl_xor_sync(~0u, last_two ? x[1] : x[3], 16);
-  double s = odd ? b : a;
-  s += __shfl_xor_sync(~0u, odd ? a : b, 8);
-  for (int k = 4; k; k >>= 1) s += __shfl_xor_sync(~0u, s, k);
-  return s;
-}
-
-// x ← x∘d + (2Re b·x) a, T times, by one warp with one pair per lane; put(j, x, next) gets the x of each step and that of
-// the next, four(j, x) those of four steps. Gives the last. With s_j = 2Re b·x_j and h_m = 2Re b·d^m∘a
-//   s_{j+i} = 2Re (b∘d^i)·x_j + Σ_{l<i} h_{i−1−l} s_{j+l},
-// so that four steps wait for one sum over the lanes and not for four.
-template <class Put, class Four>
-DEV c64 four_by_four(c64 x, c64 d, c64 a, c64 b, int rank, Put put, Four four) {
-  c64 bd[AT_ONCE];
-  double h[AT_ONCE] = {};
-  if (rank) {
-    bd[0] = conj(b);
-#pragma unroll
-    for (int i = 1; i < AT_ONCE; ++i) bd[i] = bd[i - 1] * conj(d);
-    double terms[AT_ONCE];
-#pragma unroll
-    for (int i = 0; i < AT_ONCE; ++i) terms[i] = dot(bd[i], a);
-    const double sums = four_sums(terms);
-#pragma unroll
-    for (int i = 0; i < AT_ONCE; ++i) h[i] = 2 * __shfl_sync(~0u, sums, 8 * i);
-  }
-  for (int j = 0; j < T; j += AT_ONCE) {
-    double s[AT_ONCE] = {};
-    if (rank) {
-      double terms[AT_ONCE];
-#pragma unroll
-      for (int i = 0; i < AT_ONCE; ++i) terms[i] = dot(bd[i], x);
-      const double sums = four_sums(terms);
-#pragma unroll
-      for (int i = 0; i < AT_ONCE; ++i) s[i] = 2 * __shfl_sync(~0u, sums, 8 * i);
-#pragma unroll
-      for (int i = 1; i < AT_ONCE; ++i)
-#pragma unroll
-        for (int l = 0; l < i; ++l) s[i] += h[i - 1 - l] * s[l];
-    }
-    c64 before[AT_ONCE];
-#pragma unroll
-    for (int i = 0; i < AT_ONCE; ++i) {
-      before[i] = x;
-      x = d * x + s[i] * a;
-      put(j + i, before[i], x);
-    }
-    four(j, before);
-  }
-  return x;
-}
-
 // The coordinates of pair n of x as lane n of a warp writes them, zeros beyond the state: all 64 of a line.
 template <class F>
 DEV void put_line(F* line, int n, int P, F re, F im) {
@@ -183,8 +125,8 @@ DEV void put_line(F* line, int n, int P, F re, F im) {
   else line[2 * n] = line[2 * n + 1] = F(0);
 }
 
-// The sequences of head h, one a warp; into arrays of chunk_matrices.cu as well where these are given.
-DEV void constant_sequences(PassConstants& m, c64* cols, c64* rows, c64* powers, double* kern, const c64* d0, const c64* u_r, const c64* v_r,
+// The sequences of head h, one a warp; into arrays as well where these are given.
+DEV void constant_sequences(PassConstants& m, c64* cols, c64* rows, float2* u_powers, float2* v_powers, const c64* d0, const c64* u_r, const c64* v_r,
                             const c64* b_bar, const float* c, int heads, int P, int rank, int kc) {
   const int h = blockIdx.x, warp = threadIdx.x >> 5, n = threadIdx.x & 31;
   const bool there = n < P;
@@ -192,10 +134,12 @@ DEV void constant_sequences(PassConstants& m, c64* cols, c64* rows, c64* powers,
   const c64 zero = {0, 0}, d = there ? d0[at] : zero, input = there ? b_bar[at] : zero;
   const c64 u = there && rank ? u_r[at] : zero, v = there && rank ? v_r[at] : zero;
   auto nothing = [](int, const c64(&)[AT_ONCE]) {};
+  double sums[AT_ONCE] = {};
+  if (warp <= 3) sums_ahead(sums, d, u, v, rank);
   if (warp == 0) {
     float most = 0.f;
     c64* out = cols ? cols + (i64)h * (rank + 1) * T * P : nullptr;
-    four_by_four(input, d, u, v, rank, [&](int j, c64 x, c64) {
+    four_by_four(input, d, u, v, rank, sums, [&](int j, double, c64 x, c64) {
       const float re = (float)x.re, im = (float)x.im;
       most = fmaxf(most, fmaxf(fabsf(re), fabsf(im)));
       put_line(m.col[j], n, P, re, im);
@@ -208,7 +152,7 @@ DEV void constant_sequences(PassConstants& m, c64* cols, c64* rows, c64* powers,
     float most = 0.f;
     c64* out = rows ? rows + ((i64)h * kc + k) * (T + 1) * P : nullptr;
     const c64 first = there ? load(c, ((i64)k * heads + h) * P + n) : zero;
-    const c64 last = four_by_four(first, d, v, u, rank, [&](int j, c64 x, c64 next) {
+    const c64 last = four_by_four(first, d, v, u, rank, sums, [&](int j, double, c64 x, c64 next) {
       // Row t of W is C Ā^{t+1} with time and C Ā^{T−1−t} against it.
       const c64 w = k ? x : next;
       const float re = (float)(2 * w.re), im = (float)(-2 * w.im);
@@ -225,23 +169,21 @@ DEV void constant_sequences(PassConstants& m, c64* cols, c64* rows, c64* powers,
     if (out && there) out[T * P + n] = last;
     most = warp_largest(most);
     if (n == 0) m.most[1 + k] = most;
-    __syncwarp();
-    if (kern)
-      for (int j = n; j < T; j += 32) kern[((i64)h * kc + k) * T + j] = m.kern[k][j];
   } else if (warp == 3 && rank) {
     c64* out = cols ? cols + ((i64)h * (rank + 1) + 1) * T * P : nullptr;
-    four_by_four(u, d, u, v, rank, [&](int j, c64 x, c64) {
+    four_by_four(u, d, u, v, rank, sums, [&](int j, double, c64 x, c64) {
       put_line(m.u[j], n, P, x.re, x.im);
       if (out && there) out[j * P + n] = x;
+      if (u_powers && there) u_powers[((i64)h * T + j) * P + n] = make_float2((float)x.re, (float)x.im);
     }, nothing);
   } else if (warp == 4) {
     c64 y = d;
     for (int k = 0; k < 6; ++k) y = y * y;
     m.d64[n] = y;
-    if (powers && rank && there) {
-      c64* out = powers + (i64)h * T * P;
+    if (v_powers && rank && there) {
+      float2* out = v_powers + (i64)h * T * P + n;
       y = v;
-      for (int j = 0; j < T; ++j) out[j * P + n] = y, y = d * y;
+      for (int j = 0; j < T; ++j) out[j * P] = make_float2((float)y.re, (float)y.im), y = d * y;
     }
   }
 }
@@ -301,11 +243,12 @@ struct Planes {
   int *exps, bidirectional, count;
 };
 
-// Writes the planes of a kind, whose largest magnitude is given; eight(f, k8, n): the numbers of row n of core matrices k8. A row is 16 bytes behind
+// Writes the planes of a kind, if they are among those, whose largest magnitude is given; eight(f, k8, n): the numbers of row n of core matrices k8. A row is 16 bytes behind
 // the one before: thread by thread, as they lie.
 template <class Eight>
 DEV void write_planes(const Planes& p, int kind, float most, Eight eight) {
   const int exponent = f16_exponent(most, 24), at = plane_of(kind, p.bidirectional), low_at = at + low_behind(kind, p.bidirectional);
+  if (at >= p.count) return;
   if (threadIdx.x == 0) p.exps[kind] = exponent;
   const float scale = power_of_two(exponent);
   uint4 *high = (uint4*)(p.of_head + at * PLANE), *low = (uint4*)(p.of_head + low_at * PLANE);
@@ -329,10 +272,10 @@ DEV void line_of_eight(float (&f)[8], const float* line) {
 DEV int inner_time(int k8, int i) { return time_inner(k8 >> 1, i >> 1, 2 * (k8 & 1) + (i & 1)); }
 DEV int outer_time(int n) { return time_outer(n >> 3, n & 7); }
 
-// planes and exps as operand_planes writes them; Ā^T in f64 to q, or from it where it is filled. cols, rows, powers and kern are written
-// where they are given. Block: 256 threads; grid H; shared memory: a PassConstants.
+// planes and exps as operand_planes writes them; Ā^T in f64 to q, or from it where it is filled. Where they are given: cols and rows of
+// chunk_matrices.cu, and for transition_gradient Ā^j u and v D₀^j in f32 (H, T, P). Block: 256 threads; grid H; shared memory: a PassConstants.
 extern "C" __global__ void __launch_bounds__(256, 2)
-    pass_constants(char* planes, int* exps, double* q, c64* cols, c64* rows, c64* powers, double* kern, const c64* d0, const c64* u_r,
+    pass_constants(char* planes, int* exps, double* q, c64* cols, c64* rows, float2* u_powers, float2* v_powers, const c64* d0, const c64* u_r,
                    const c64* v_r, const c64* b_bar, const float* c, const float* d, int heads, int pairs, int rank, int kc, int q_filled,
                    int adjoint, int count) {
   extern __shared__ __align__(16) char memory[];
@@ -352,7 +295,7 @@ extern "C" __global__ void __launch_bounds__(256, 2)
   } else if (q_filled && (threadIdx.x & 31) == 0) {
     m.most[4 + warp] = 0.f;
   }
-  constant_sequences(m, cols, rows, powers, kern, d0, u_r, v_r, b_bar, c, heads, pairs, rank, kc);
+  constant_sequences(m, cols, rows, u_powers, v_powers, d0, u_r, v_r, b_bar, c, heads, pairs, rank, kc);
   __syncthreads();
   if (!q_filled) constant_transition(m, q, d0, v_r, pairs, rank);
   if (threadIdx.x < 128) {

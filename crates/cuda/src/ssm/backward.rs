@@ -9,7 +9,7 @@ use super::{
     chunk_states::ChunkStates,
     discretize::{Discrete, GradientSpans},
     matrices::{FragmentsOf, KernelRange, Matrices, TransitionBuffer},
-    pass_constants::RecurrenceParts,
+    pass_constants::{ChunkSequences, PassConstants, RecurrenceParts},
     saved_powers::SavedPowers,
     sizes::{Sizes, T},
 };
@@ -19,6 +19,7 @@ use crate::{
     memory::DeviceBlock,
 };
 use s4_backend::{Error, Result};
+use std::sync::Arc;
 
 /// Arrays of a backward pass, as in [`s4_backend::SsmBackward`].
 pub(super) struct ChunkBackward<'a> {
@@ -62,7 +63,9 @@ struct BackwardShared<'a> {
 /// What a backward pass needs of the parameters alone.
 pub(super) struct BackwardConstants {
     discrete: Discrete,
-    matrices: Matrices,
+    /// Ā^T.
+    transition: Arc<DeviceBlock>,
+    sequences: ChunkSequences,
     /// Operands of the adjoint of a pass of `bidirectional_pass.rs`, where they were made ahead.
     adjoint: Option<Operands>,
 }
@@ -83,15 +86,18 @@ impl Cuda {
         };
         if !ahead {
             let matrices = self.matrices(op, &discrete, params.c.span(), s, q)?;
-            return Ok(BackwardConstants { discrete, matrices, adjoint: None });
+            let transition = matrices.q.clone();
+            let sequences = ChunkSequences::All(matrices);
+            return Ok(BackwardConstants { discrete, transition, sequences, adjoint: None });
         }
         let both = c.layer.spec.bidirectional;
         let segment_ends = c.segment_split.segments > 1;
         let of = OperandsOf { both, adjoint: true, outputs: true, segment_ends };
         let parts = RecurrenceParts { discrete: &discrete, c: params.c.span(), d: params.d.span() };
         let made = self.pass_constants(op, parts, s, q, (of, true))?;
-        let matrices = made.matrices.expect("asked for");
-        Ok(BackwardConstants { discrete, matrices, adjoint: Some(made.operands) })
+        let PassConstants { operands, transition, sequences } = made;
+        let sequences = sequences.expect("asked for");
+        Ok(BackwardConstants { discrete, transition, sequences, adjoint: Some(operands) })
     }
 
     /// Gradients by the adjoint passes; the states that enter the chunks are those that forward has kept, or are computed again.
@@ -118,10 +124,10 @@ impl Cuda {
                 self.backward_constants(c, a.powers, ahead)?
             }
         };
-        let BackwardConstants { discrete, matrices: m, adjoint } = constants;
+        let BackwardConstants { discrete, transition, mut sequences, adjoint } = constants;
         let [ahead, back] = match a.powers.and_then(|p| p.scans(c.segment_split.chunks_per_segment)) {
             Some(both) if c.segment_split.segments > 1 => both.clone().map(Some),
-            _ => self.scan_matrices(c, &m.q, true)?,
+            _ => self.scan_matrices(c, &transition, true)?,
         };
         let segment_scans = [ahead.as_deref(), back.as_deref()];
         let state0 = a.state0.map(|s| self.pad_state(op, s, rows, 2 * pairs, np)).transpose()?;
@@ -156,7 +162,7 @@ impl Cuda {
             for _ in a.kernel_ranges {
                 products.push(self.scratch(op, cells)?);
             }
-            self.bidirectional_backward(c, &b, &m, adjoint, &products)?;
+            self.bidirectional_backward(c, &b, &discrete, &transition, adjoint, &products)?;
             for (g, &kernels) in products.iter().zip(a.kernel_ranges) {
                 let dd = (!kernels.anticausal).then_some(a.grads.d);
                 beside.kernel_gradient(&dkern, dd, g, c.sizes, kernels)?;
@@ -164,9 +170,15 @@ impl Cuda {
         } else if a.dy_rows.is_some() {
             return Err(Error::unsupported(op, "a call that takes rows", "another"));
         } else {
+            if !matches!(sequences, ChunkSequences::All(_)) {
+                // They were made for another pass.
+                let q = TransitionBuffer { block: transition.clone(), filled: true };
+                sequences = ChunkSequences::All(self.matrices(op, &discrete, params.c.span(), c.sizes, q)?);
+            }
+            let ChunkSequences::All(matrices) = &sequences else { unreachable!("made above") };
             let shared = BackwardShared {
                 discrete: &discrete,
-                matrices: &m,
+                matrices,
                 segment_scans,
                 state0: state0.as_ref().map(|s| s.span()),
                 gradient_parts: &gradient_parts,
@@ -184,7 +196,7 @@ impl Cuda {
         beside.matrices_backward(
             a,
             c,
-            &m,
+            &sequences,
             &discrete,
             (&products, &dkern),
             (&gradient_parts, gradient_part_count),
@@ -309,7 +321,7 @@ impl Cuda {
         &self,
         a: &ChunkBackward<'_>,
         c: &ChunkCall<'_>,
-        m: &Matrices,
+        sequences: &ChunkSequences,
         d: &Discrete,
         (products, dkern): (&[DeviceBlock], &DeviceBlock),
         (gradient_parts, gradient_part_count): (&DeviceBlock, usize),
@@ -318,46 +330,50 @@ impl Cuda {
         let side = c.sizes.side();
         let (g0, g1) = (&products[0], products.get(1));
         let powers_len = heads * rank * T * pairs;
-        let (ga, gb) = (self.block(op, 16 * powers_len)?, self.block(op, 16 * powers_len)?);
-        if rank > 0 {
-            self.launch(
+        let (ga, gb) = (self.block(op, 8 * powers_len)?, self.block(op, 8 * powers_len)?);
+        let (grid, threads) = ((heads, rank, 2 * (2 * pairs).div_ceil(64)), (256, 1));
+        match sequences {
+            _ if rank == 0 => (),
+            ChunkSequences::All(m) => self.launch(
                 ("chunk_matrices_backward", "transition_gradient"),
-                (heads, rank, 2 * (2 * pairs).div_ceil(64)),
-                (256, 1),
+                grid,
+                threads,
                 0,
                 args![&ga, &gb, g0, g1, &m.cols, &m.powers, pairs, rank, side, side * side],
-            )?;
+            )?,
+            ChunkSequences::RankOne([u, v]) => self.launch(
+                ("chunk_matrices_backward", "transition_gradient_of_f32"),
+                grid,
+                threads,
+                0,
+                args![&ga, &gb, g0, g1, u, v, pairs, side, side * side],
+            )?,
         }
-        let name = if pairs <= 32 { "sequences_backward_32" } else { "sequences_backward_64" };
-        self.launch(
-            ("chunk_matrices_backward", name),
-            (heads, 1 + 2 * rank + kc, 1),
-            (64, 1),
-            4 * 16 * 256,
-            args![
-                gradient_parts,
-                a.grads.c,
-                dkern,
-                &ga,
-                &gb,
-                g0,
-                g1,
-                &m.cols,
-                &m.rows,
-                &m.powers,
-                d.d0(),
-                d.u(),
-                d.v(),
-                heads,
-                pairs,
-                rank,
-                kc,
-                a.kernel_ranges[0].count,
-                side,
-                side * side,
-                heads * side * side,
-                gradient_part_count
-            ],
-        )
+        let first = args![gradient_parts, a.grads.c, dkern, &ga, &gb, g0, g1];
+        let recurrence = args![d.d0(), d.u(), d.v()];
+        let channels = a.kernel_ranges[0].count;
+        let last = args![
+            heads,
+            pairs,
+            rank,
+            kc,
+            channels,
+            side,
+            side * side,
+            heads * side * side,
+            gradient_part_count
+        ];
+        let (grid, threads) = ((heads, 1 + 2 * rank + kc, 1), (64, 1));
+        match sequences {
+            ChunkSequences::All(m) if rank > 1 || pairs > 32 => {
+                let name = if pairs <= 32 { "sequences_backward_32" } else { "sequences_backward_64" };
+                let all = [&first[..], args![&m.cols, &m.rows, &m.powers], recurrence, last].concat();
+                self.launch(("chunk_matrices_backward", name), grid, threads, 4 * 16 * 256, &all)
+            }
+            _ => {
+                let all = [&first[..], recurrence, args![d.b_bar(), c.layer.params.c], last].concat();
+                self.launch(("sequence_gradients", "sequence_gradients"), grid, threads, 0, &all)
+            }
+        }
     }
 }

@@ -6,9 +6,11 @@ use super::{
     chunk_pass::Entering,
     chunk_rows::{ChunkRows, rows_from_head},
     chunk_states::ChunkStates,
-    matrices::Matrices,
+    discretize::Discrete,
+    matrices::{Matrices, TransitionBuffer},
     pass_backward::Products,
-    segment_ends::SegmentOperands,
+    pass_constants::RecurrenceParts,
+    segment_ends::{SegmentOperands, SegmentSequences},
     segments::SegmentSplit,
     sizes::Sizes,
 };
@@ -18,7 +20,7 @@ use crate::{
     memory::{DeviceBlock, Ints},
 };
 use s4_backend::Result;
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 /// Bytes of one plane: the high or the low parts of a 64 × 64 matrix.
 pub(super) const PLANE: usize = 64 * 64 * 2;
@@ -151,7 +153,10 @@ impl Cuda {
                 of.adjoint, *count
             ],
         )?;
-        operands.segment_ends = of.segment_ends.then(|| self.segment_operands(op, m, s, of)).transpose()?;
+        if of.segment_ends {
+            let sequences = SegmentSequences { q: &m.q, cols: &m.cols, rows: &m.rows };
+            operands.segment_ends = Some(self.segment_operands(op, sequences, s, of)?);
+        }
         Ok(operands)
     }
 
@@ -322,7 +327,8 @@ impl Cuda {
         &self,
         c: &ChunkCall<'_>,
         b: &BidirectionalBackward<'_>,
-        m: &Matrices,
+        discrete: &Discrete,
+        transition: &Arc<DeviceBlock>,
         adjoint: Option<Operands>,
         sums: &[DeviceBlock],
     ) -> Result<()> {
@@ -331,18 +337,20 @@ impl Cuda {
         let dirs = 1 + both as usize;
         let cut = c.segment_split.segments > 1;
         let of = |adjoint, outputs, segment_ends| OperandsOf { both, adjoint, outputs, segment_ends };
+        let parts = RecurrenceParts { discrete, c: c.layer.params.c.span(), d: b.d };
+        let operands = |of| {
+            let q = TransitionBuffer { block: transition.clone(), filled: true };
+            self.pass_constants(op, parts, s, q, (of, false)).map(|made| made.operands)
+        };
         let adjoint = match adjoint {
             Some(adjoint) if b.du.is_some() => adjoint,
-            _ => self.operands(op, m, b.d, s, of(true, b.du.is_some(), cut))?,
+            _ => operands(of(true, b.du.is_some(), cut))?,
         };
         let entering =
             |anticausal| b.saved.map_or(Entering::Computed, |s| Entering::Given(c.saved_of(s, anticausal)));
         let (lengths, batch, len) = (c.lengths, c.batch, c.len);
-        let forward = b
-            .states
-            .is_none()
-            .then(|| self.operands(op, m, b.d, s, of(false, false, cut && b.saved.is_none())))
-            .transpose()?;
+        let forward =
+            b.states.is_none().then(|| operands(of(false, false, cut && b.saved.is_none()))).transpose()?;
         let ahead = BidirectionalPass {
             y: None,
             x: PassInput::Plain(b.u),

@@ -1,11 +1,12 @@
 //! The operands of a pass of `bidirectional_pass.rs` straight from the discrete recurrence
-//! (`pass_constants` in `kernels/ssm/bidirectional_operands_sm90.cu`): the sequences and matrices of a chunk, which take more memory than
-//! anything else of a layer's parameters, are written only where something else reads them.
+//! (`pass_constants` in `kernels/ssm/bidirectional_operands_sm90.cu`): the sequences of a chunk, which take more memory than anything else of
+//! a layer's parameters, stay in shared memory.
 
 use super::{
     bidirectional_pass::{Operands, OperandsOf},
     discretize::Discrete,
     matrices::{Matrices, TransitionBuffer},
+    segment_ends::SegmentSequences,
     sizes::{Sizes, T},
 };
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
     driver::{Span, args},
     memory::DeviceBlock,
 };
-use s4_backend::Result;
+use s4_backend::{Error, Result};
 use std::sync::Arc;
 
 /// Bytes of the kernel's `PassConstants`: Ā^j u in f64, four arrays of f32 and some single numbers.
@@ -27,49 +28,52 @@ pub(super) struct RecurrenceParts<'a> {
     pub(super) d: Span,
 }
 
-/// The operands, and what they were made with.
+/// The sequences of a chunk that the gradient of Ā^T takes.
+pub(super) enum ChunkSequences {
+    /// With all others, in f64.
+    All(Matrices),
+    /// Ā^j u and v D₀^j (H, T, P) in f32, of rank one; empty of rank zero.
+    RankOne([DeviceBlock; 2]),
+}
+
+/// The operands, and what was made with them.
 pub(super) struct PassConstants {
     pub(super) operands: Operands,
     /// Ā^T (H, NP, NP).
     pub(super) transition: Arc<DeviceBlock>,
-    /// Where they are wanted; the powers v_r D₀^j with the adjoint's alone.
-    pub(super) matrices: Option<Matrices>,
+    /// There where they were asked for.
+    pub(super) sequences: Option<ChunkSequences>,
 }
 
 impl Cuda {
-    /// The operands of a pass, and the matrices as well where `with_matrices` is set or the states that leave segments need them. `q` is
-    /// filled.
+    /// The operands of a pass, and the sequences if `with_sequences` is set. Fills `q`.
     pub(super) fn pass_constants(
         &self,
         op: &'static str,
         parts: RecurrenceParts<'_>,
         s: Sizes,
         q: TransitionBuffer,
-        (of, with_matrices): (OperandsOf, bool),
+        (of, with_sequences): (OperandsOf, bool),
     ) -> Result<PassConstants> {
         let RecurrenceParts { discrete, c, d } = parts;
         let Sizes { heads, pairs, rank, kc, np } = s;
-        if rank > 1 || pairs > 32 || np != 64 || kc != 1 + of.both as usize || !of.outputs {
+        if rank > 1 || pairs > 32 || np != 64 || kc != 1 + of.both as usize {
             let matrices = self.matrices(op, discrete, c, s, q)?;
             let operands = self.operands(op, &matrices, d, s, of)?;
             let transition = matrices.q.clone();
-            return Ok(PassConstants { operands, transition, matrices: Some(matrices) });
+            let sequences = with_sequences.then_some(ChunkSequences::All(matrices));
+            return Ok(PassConstants { operands, transition, sequences });
         }
-        let with_powers = with_matrices && of.adjoint;
-        let transition = q.block.clone();
-        let matrices = match with_matrices || of.segment_ends {
-            true => Some(Matrices {
-                cols: self.block(op, 16 * heads * (rank + 1) * T * pairs)?,
-                rows: self.block(op, 16 * heads * kc * (T + 1) * pairs)?,
-                powers: self.block(op, if with_powers { 16 * heads * rank * T * pairs } else { 0 })?,
-                kern: self.scratch64(op, heads * kc * T)?,
-                q: q.block,
-            }),
-            false => None,
-        };
+        // For the operands of the states that leave segments.
+        let in_f64 = of.segment_ends.then(|| -> Result<_> {
+            let cols = self.block(op, 16 * heads * (rank + 1) * T * pairs)?;
+            Ok([cols, self.block(op, 16 * heads * kc * (T + 1) * pairs)?])
+        });
+        let in_f64 = in_f64.transpose()?;
+        let powers = || self.block(op, 8 * heads * rank * T * pairs);
+        let in_f32 = with_sequences.then(|| Ok::<_, Error>([powers()?, powers()?])).transpose()?;
         let mut operands = self.operand_memory(op, s, of)?;
         let Operands { planes, exponents, count, .. } = &operands;
-        let m = matrices.as_ref();
         self.launch(
             ("bidirectional_operands_sm90", "pass_constants"),
             (heads, 1, 1),
@@ -78,11 +82,11 @@ impl Cuda {
             args![
                 planes,
                 exponents,
-                &*transition,
-                m.map(|m| &m.cols),
-                m.map(|m| &m.rows),
-                m.filter(|_| with_powers).map(|m| &m.powers),
-                m.map(|m| &m.kern),
+                &*q.block,
+                in_f64.as_ref().map(|[cols, _]| cols),
+                in_f64.as_ref().map(|[_, rows]| rows),
+                in_f32.as_ref().map(|[u, _]| u),
+                in_f32.as_ref().map(|[_, v]| v),
                 discrete.d0(),
                 discrete.u(),
                 discrete.v(),
@@ -98,9 +102,11 @@ impl Cuda {
                 *count
             ],
         )?;
-        if let (true, Some(m)) = (of.segment_ends, m) {
-            operands.segment_ends = Some(self.segment_operands(op, m, s, of)?);
+        if let Some([cols, rows]) = &in_f64 {
+            let sequences = SegmentSequences { q: &q.block, cols, rows };
+            operands.segment_ends = Some(self.segment_operands(op, sequences, s, of)?);
         }
-        Ok(PassConstants { operands, transition, matrices })
+        let sequences = in_f32.map(ChunkSequences::RankOne);
+        Ok(PassConstants { operands, transition: q.block, sequences })
     }
 }

@@ -3,7 +3,6 @@
 
 use super::{
     bidirectional_pass::{BidirectionalPass, OperandsOf, PLANE, PassInput},
-    matrices::Matrices,
     segments::SegmentSplit,
     sizes::Sizes,
 };
@@ -25,11 +24,18 @@ pub(super) struct SegmentOperands {
     count: usize,
 }
 
+/// What the operands are made of, in f64 as in `matrices.rs`.
+pub(super) struct SegmentSequences<'a> {
+    pub(super) q: &'a DeviceBlock,
+    pub(super) cols: &'a DeviceBlock,
+    pub(super) rows: &'a DeviceBlock,
+}
+
 impl Cuda {
     pub(super) fn segment_operands(
         &self,
         op: &'static str,
-        m: &Matrices,
+        m: SegmentSequences<'_>,
         s: Sizes,
         of: OperandsOf,
     ) -> Result<SegmentOperands> {
@@ -45,8 +51,8 @@ impl Cuda {
             (256, 1),
             TILES,
             args![
-                &planes, &exponents, &*m.q, &m.cols, &m.rows, heads, pairs, rank, kc, of.both, of.adjoint,
-                lows, count
+                &planes, &exponents, m.q, m.cols, m.rows, heads, pairs, rank, kc, of.both, of.adjoint, lows,
+                count
             ],
         )?;
         Ok(SegmentOperands { planes, exponents, count })
