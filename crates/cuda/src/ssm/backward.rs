@@ -2,13 +2,14 @@
 //! parameters.
 
 use super::{
-    bidirectional_pass::{BidirectionalBackward, Operands, OperandsOf},
+    bidirectional_pass::BidirectionalBackward,
     chunk_call::ChunkCall,
     chunk_pass::{Entering, Pass},
     chunk_rows::ChunkRows,
     chunk_states::ChunkStates,
     discretize::{Discrete, GradientSpans},
     matrices::{FragmentsOf, KernelRange, Matrices, TransitionBuffer},
+    operands::{Operands, OperandsOf},
     pass_constants::{ChunkSequences, PassConstants, RecurrenceParts},
     saved_powers::SavedPowers,
     sizes::{Sizes, T},

@@ -7,10 +7,10 @@ use super::{
     chunk_rows::{ChunkRows, rows_from_head},
     chunk_states::ChunkStates,
     discretize::Discrete,
-    matrices::{Matrices, TransitionBuffer},
+    matrices::TransitionBuffer,
+    operands::{Operands, OperandsOf, PLANE},
     pass_backward::Products,
     pass_constants::RecurrenceParts,
-    segment_ends::{SegmentOperands, SegmentSequences},
     segments::SegmentSplit,
     sizes::Sizes,
 };
@@ -22,52 +22,8 @@ use crate::{
 use s4_backend::Result;
 use std::{ops::Range, sync::Arc};
 
-/// Bytes of one plane: the high or the low parts of a 64 × 64 matrix.
-pub(super) const PLANE: usize = 64 * 64 * 2;
-
 /// Bytes of the exponents of 64 rows.
 const EXPONENTS: usize = 64 * 4;
-
-/// Which operands a pass needs.
-#[derive(Clone, Copy)]
-pub(super) struct OperandsOf {
-    /// Whether the operands of both directions of a bidirectional layer are made.
-    pub(super) both: bool,
-    /// Whether they are the operands of the pass's adjoint.
-    pub(super) adjoint: bool,
-    /// Whether the operands of the outputs are made too, not the operands of the states alone.
-    pub(super) outputs: bool,
-    /// Whether those of the states that leave segments are made too.
-    pub(super) segment_ends: bool,
-}
-
-/// The matrices of every head, as `kernels/ssm/bidirectional_operands_sm90.cu` lays them out.
-pub(super) struct Operands {
-    pub(super) planes: DeviceBlock,
-    /// (H, 8): powers of two of each kind of matrix.
-    pub(super) exponents: DeviceBlock,
-    /// Planes per head.
-    pub(super) count: usize,
-    both: bool,
-    pub(super) segment_ends: Option<SegmentOperands>,
-}
-
-impl Operands {
-    /// Those of the states that leave segments, if they were made.
-    pub(super) fn segment_ends(&self) -> Option<&SegmentOperands> {
-        self.segment_ends.as_ref()
-    }
-
-    /// Whether they are of both directions.
-    pub(super) fn both(&self) -> bool {
-        self.both
-    }
-
-    /// Whether they are enough for sequences that are cut so.
-    pub(super) fn are_for(&self, segment_split: SegmentSplit) -> bool {
-        segment_split.segments == 1 || self.segment_ends.is_some()
-    }
-}
 
 /// Arguments of a pass over both directions, or over one.
 #[derive(Clone, Copy)]
@@ -130,46 +86,6 @@ pub(super) struct BidirectionalBackward<'a> {
 }
 
 impl Cuda {
-    pub(super) fn operands(
-        &self,
-        op: &'static str,
-        m: &Matrices,
-        d: Span,
-        s: Sizes,
-        of: OperandsOf,
-    ) -> Result<Operands> {
-        let Sizes { heads, pairs, rank, kc, .. } = s;
-        let kinds = if of.both { 3usize } else { 2 };
-        let kinds = if of.outputs { 2 * kinds } else { kinds };
-        let mut operands = self.operand_memory(op, s, of)?;
-        let Operands { planes, exponents, count, .. } = &operands;
-        self.launch(
-            ("bidirectional_operands_sm90", "operand_planes"),
-            (heads, kinds, 1),
-            (256, 1),
-            0,
-            args![
-                planes, exponents, &m.kern, &*m.q, &m.cols, &m.rows, d, heads, pairs, rank, kc, of.both,
-                of.adjoint, *count
-            ],
-        )?;
-        if of.segment_ends {
-            let sequences = SegmentSequences { q: &m.q, cols: &m.cols, rows: &m.rows };
-            operands.segment_ends = Some(self.segment_operands(op, sequences, s, of)?);
-        }
-        Ok(operands)
-    }
-
-    /// Memory for operands, without those of the states that leave segments.
-    pub(super) fn operand_memory(&self, op: &'static str, s: Sizes, of: OperandsOf) -> Result<Operands> {
-        let lows = if self.precision().products() == 3 { 2 } else { 1 };
-        let (states, outputs) = if of.both { (6, 3) } else { (4, 2) };
-        let count = states + if of.outputs { lows * outputs } else { 0 };
-        let planes = self.block(op, s.heads * count * PLANE)?;
-        let exponents = self.block(op, s.heads * 8 * 4)?;
-        Ok(Operands { planes, exponents, count, both: of.both, segment_ends: None })
-    }
-
     /// One launch for the given heads.
     fn run_directions(
         &self,
@@ -258,7 +174,7 @@ impl Cuda {
         segment: Option<&DeviceBlock>,
     ) -> Result<([Option<Span>; 2], Vec<DeviceBlock>)> {
         let Some(segment) = segment else { return Ok(([None; 2], Vec::new())) };
-        let dirs = 1 + p.operands.both as usize;
+        let dirs = 1 + p.operands.both() as usize;
         let entering_len = p.batch * segment_split.segments * s.heads * s.np;
         let (mut init, mut own, mut given) = ([None; 2], Vec::new(), true);
         for (init, entering) in init.iter_mut().zip(&p.entering).take(dirs) {
@@ -294,7 +210,7 @@ impl Cuda {
                 p.batch,
                 s.heads,
                 segment_split.segments,
-                !p.operands.both && p.last_to_first
+                !p.operands.both() && p.last_to_first
             ],
         )?;
         Ok((init, own))

@@ -14,6 +14,7 @@ mod forward;
 mod impulse_kernel;
 mod intervals;
 mod matrices;
+mod operands;
 mod ops;
 mod pass_backward;
 mod pass_constants;

@@ -3,10 +3,9 @@
 //! a layer's parameters, stay in shared memory.
 
 use super::{
-    bidirectional_pass::{Operands, OperandsOf},
     discretize::Discrete,
     matrices::{Matrices, TransitionBuffer},
-    segment_ends::SegmentSequences,
+    operands::{Operands, OperandsOf, SegmentSequences},
     sizes::{Sizes, T},
 };
 use crate::{

@@ -2,11 +2,11 @@
 
 use super::{
     backward::BackwardConstants,
-    bidirectional_pass::{Operands, OperandsOf},
     chunk_call::ChunkCall,
     chunk_states::SavedStatesKey,
     discretize::Discrete,
     matrices::{FragmentsOf, KernelRange, TransitionBuffer},
+    operands::{Operands, OperandsOf},
     pass_constants::RecurrenceParts,
     saved_powers::SavedPowers,
     segments::SegmentSplit,

@@ -2,62 +2,18 @@
 //! cut into segments.
 
 use super::{
-    bidirectional_pass::{BidirectionalPass, OperandsOf, PLANE, PassInput},
+    bidirectional_pass::{BidirectionalPass, PassInput},
+    operands::{PLANE, SegmentOperands},
     segments::SegmentSplit,
     sizes::Sizes,
 };
 use crate::{
     device::Cuda,
     driver::{Span, args},
-    memory::DeviceBlock,
 };
 use s4_backend::{Error, Result};
 
-/// Bytes of two tiles of f64 in shared memory.
-const TILES: usize = 2 * 64 * 68 * 8;
-
-/// The matrices of every head, as the kernel lays them out.
-pub(super) struct SegmentOperands {
-    planes: DeviceBlock,
-    exponents: DeviceBlock,
-    /// Planes per head.
-    count: usize,
-}
-
-/// What the operands are made of, in f64 as in `matrices.rs`.
-pub(super) struct SegmentSequences<'a> {
-    pub(super) q: &'a DeviceBlock,
-    pub(super) cols: &'a DeviceBlock,
-    pub(super) rows: &'a DeviceBlock,
-}
-
 impl Cuda {
-    pub(super) fn segment_operands(
-        &self,
-        op: &'static str,
-        m: SegmentSequences<'_>,
-        s: Sizes,
-        of: OperandsOf,
-    ) -> Result<SegmentOperands> {
-        let Sizes { heads, pairs, rank, kc, .. } = s;
-        let dirs = 1 + of.both as usize;
-        let lows = if self.precision().products() == 3 { 2usize } else { 1 };
-        let count = dirs * 4 * lows + 4;
-        let planes = self.block(op, heads * count * PLANE)?;
-        let exponents = self.block(op, heads * 16 * 4)?;
-        self.launch(
-            ("segment_ends_sm90", "segment_operands"),
-            (heads, dirs + 1, 1),
-            (256, 1),
-            TILES,
-            args![
-                &planes, &exponents, m.q, m.cols, m.rows, heads, pairs, rank, kc, of.both, of.adjoint, lows,
-                count
-            ],
-        )?;
-        Ok(SegmentOperands { planes, exponents, count })
-    }
-
     /// Writes the states to `end`, one array (B, segments, H, NP) per direction; and x as rows, where the pass keeps them so.
     pub(super) fn segment_ends(
         &self,
