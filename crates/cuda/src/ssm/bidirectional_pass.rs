@@ -174,7 +174,7 @@ impl Cuda {
         segment: Option<&DeviceBlock>,
     ) -> Result<([Option<Span>; 2], Vec<DeviceBlock>)> {
         let Some(segment) = segment else { return Ok(([None; 2], Vec::new())) };
-        let dirs = 1 + p.operands.both() as usize;
+        let dirs = 1 + p.operands.both as usize;
         let entering_len = p.batch * segment_split.segments * s.heads * s.np;
         let (mut init, mut own, mut given) = ([None; 2], Vec::new(), true);
         for (init, entering) in init.iter_mut().zip(&p.entering).take(dirs) {
@@ -210,7 +210,7 @@ impl Cuda {
                 p.batch,
                 s.heads,
                 segment_split.segments,
-                !p.operands.both() && p.last_to_first
+                !p.operands.both && p.last_to_first
             ],
         )?;
         Ok((init, own))

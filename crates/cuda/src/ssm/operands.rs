@@ -35,21 +35,13 @@ pub(super) struct Operands {
     pub(super) exponents: DeviceBlock,
     /// Planes per head.
     pub(super) count: usize,
-    both: bool,
+    /// Whether they are of both directions.
+    pub(super) both: bool,
+    /// Those of the states that leave segments, if they were made.
     pub(super) segment_ends: Option<SegmentOperands>,
 }
 
 impl Operands {
-    /// Those of the states that leave segments, if they were made.
-    pub(super) fn segment_ends(&self) -> Option<&SegmentOperands> {
-        self.segment_ends.as_ref()
-    }
-
-    /// Whether they are of both directions.
-    pub(super) fn both(&self) -> bool {
-        self.both
-    }
-
     /// Whether they are enough for sequences that are cut so.
     pub(super) fn are_for(&self, segment_split: SegmentSplit) -> bool {
         segment_split.segments == 1 || self.segment_ends.is_some()

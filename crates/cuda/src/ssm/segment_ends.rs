@@ -24,12 +24,12 @@ impl Cuda {
         end: [Option<Span>; 2],
     ) -> Result<()> {
         let SegmentSplit { segments, chunks_per_segment, chunks } = segment_split;
-        let Some(operands) = p.operands.segment_ends() else {
+        let Some(operands) = p.operands.segment_ends.as_ref() else {
             return Err(Error::unsupported(op, "operands of sequences cut into segments", "others"));
         };
         let SegmentOperands { planes, exponents, count } = operands;
         // By what they read: numbers, numbers to be normed, rows.
-        let names = match (self.precision().products(), p.operands.both(), p.last_to_first) {
+        let names = match (self.precision().products(), p.operands.both, p.last_to_first) {
             (3, true, _) => ["ends_3_both", "ends_3_both_norm", ""],
             (3, false, false) => ["ends_3_ahead", "ends_3_ahead_norm", ""],
             (3, false, true) => ["ends_3_back", "ends_3_back_norm", ""],
