@@ -1,4 +1,4 @@
-// What sequences_backward of chunk_matrices_backward.cu computes, for up to 32 pairs and rank 0 or 1, from the discrete recurrence alone: the
+// What kernel_gradient and sequences_backward of chunk_matrices_backward.cu compute, for up to 32 pairs and rank 0 or 1, from the discrete recurrence alone: the
 // sequences are computed again, so that nobody writes or reads them.
 //
 // A sequence's step x_{j+1} = x_j∘d + s_j a, s_j = 2Re b·x_j, has no sum over the state once all s_j are known. A first warp goes forward
@@ -16,16 +16,18 @@ struct SequenceMemory {
   Window window[2];
   c64 every_eighth[T / WINDOW][32], more[32];
   double s[T];
+  double dkern[T];  // gradient of K̄_j
 };
 
 // Goes back through a sequence of T steps from x of pair n. g: the gradient of x_T. shares(j, out): what the gradients of x_j …
-// x_{j+7} receive directly; visit(j, x): each x; rest(): what the second warp has left to do for this pair. Gives gradients of d, a, b and x_0
+// x_{j+7} receive directly; visit(j, x): each x; before() and rest(): what the second warp does before all else, and what it has left to do for
+// this pair. Gives gradients of d, a, b and x_0
 // to the first warp.
 struct SequenceGradient {
   c64 d, a, b, x;
 };
-template <class Shares, class Visit, class Rest>
-DEV SequenceGradient back_through(SequenceMemory& m, c64 x, c64 d, c64 a, c64 b, int rank, c64 g, Shares shares, Visit visit, Rest rest) {
+template <class Shares, class Visit, class Before, class Rest>
+DEV SequenceGradient back_through(SequenceMemory& m, c64 x, c64 d, c64 a, c64 b, int rank, c64 g, Shares shares, Visit visit, Before before, Rest rest) {
   const int n = threadIdx.x & 31;
   const bool first = threadIdx.x < 32;
   double h[AT_ONCE] = {};
@@ -43,6 +45,7 @@ DEV SequenceGradient back_through(SequenceMemory& m, c64 x, c64 d, c64 a, c64 b,
       if (j >= T - WINDOW) m.window[(T / WINDOW - 1) & 1].x[j % WINDOW][n] = x;
     }, [](int, const c64(&)[AT_ONCE]) {});
   } else {
+    before();
     read(T / WINDOW - 1);
   }
   __syncthreads();
@@ -89,10 +92,32 @@ DEV SequenceGradient back_through(SequenceMemory& m, c64 x, c64 d, c64 a, c64 b,
   return sum;
 }
 
-// As sequences_backward, part by part; but what B̄ receives from K̄_j = 2Re C Ā^j·B̄ is in the parts of the rows C Ā^j. One sequence a block of
+// dkern[lag]: sums of dToep, of one direction, along its diagonals, as kernel_gradient takes them; by one warp.
+DEV void sum_diagonals(double (&dkern)[T], const float* G, int ld, bool anticausal) {
+  constexpr int LOADS = 16;
+  for (int lag = threadIdx.x & 31; lag < T; lag += 32) {
+    // From row t on: where the diagonal is.
+    const int first = anticausal ? 0 : lag, end = anticausal ? T - 1 - lag : T, shift = anticausal ? 1 + lag : -lag;
+    double s = 0;
+    for (int t0 = 0; t0 < T; t0 += LOADS) {
+      float x[LOADS];
+#pragma unroll
+      for (int i = 0; i < LOADS; ++i) {
+        const int t = t0 + i, row = min(max(t, first), max(end - 1, 0));
+        x[i] = G[row * ld + max(row + shift, 0)];
+      }
+#pragma unroll
+      for (int i = 0; i < LOADS; ++i) s += t0 + i >= first && t0 + i < end ? x[i] : 0.f;
+    }
+    dkern[lag] = s;
+  }
+  __syncwarp();
+}
+
+// As sequences_backward, part by part, and dd[k][h] += the gradient of D; but what B̄ receives from K̄_j = 2Re C Ā^j·B̄ is in the parts of the rows C Ā^j. One sequence a block of
 // 64 threads; grid (H, 1 + 2R + kc).
 extern "C" __global__ void __launch_bounds__(64, 10)
-    sequence_gradients(c64* gradient_parts, float* dc, const double* dkern, const float2* ga, const float2* gb, const float* g0, const float* g1,
+    sequence_gradients(c64* gradient_parts, float* dc, float* dd, const float2* ga, const float2* gb, const float* g0, const float* g1,
                        const c64* d0, const c64* u_r, const c64* v_r, const c64* b_bar, const float* c, int heads, int pairs, int rank, int kc,
                        int ch0, int ld, i64 head_stride, i64 channel_stride, int gradient_part_count) {
   __shared__ SequenceMemory m;
@@ -139,7 +164,7 @@ extern "C" __global__ void __launch_bounds__(64, 10)
 #pragma unroll
       for (int k = 0; k < WINDOW; ++k) share[k] = there ? share[k] : zero;
     };
-    const SequenceGradient sum = back_through(m, seq ? u : input, d, u, v, R, zero, of_state, [](int, c64) {}, diagonal);
+    const SequenceGradient sum = back_through(m, seq ? u : input, d, u, v, R, zero, of_state, [](int, c64) {}, [] {}, diagonal);
     if (!first || !there) return;
     mine[0] = sum.d + m.more[n];
     mine[P] = seq ? zero : sum.x;
@@ -164,8 +189,7 @@ extern "C" __global__ void __launch_bounds__(64, 10)
   } else {
     const int k = seq - 2 * R - 1;
     const bool anticausal = k >= ch0;
-    const float* W = (anticausal ? G1 + (k - ch0) * channel_stride : G0 + k * channel_stride) + T + at;
-    const double* lag = dkern + ((i64)h * kc + k) * T;
+    const float *G = anticausal ? G1 + (k - ch0) * channel_stride : G0 + k * channel_stride, *W = G + T + at;
     // What C Ā^j receives from the row of W that it is.
     auto of_row = [&](int j) {
       const int t = anticausal ? T - 1 - j : j - 1;
@@ -178,12 +202,14 @@ extern "C" __global__ void __launch_bounds__(64, 10)
 #pragma unroll
       for (int i = 0; i < WINDOW; ++i) share[i] = of_row(j + i);
 #pragma unroll
-      for (int i = 0; i < WINDOW; ++i) share[i] += (2 * lag[j + i]) * conj(input);
+      for (int i = 0; i < WINDOW; ++i) share[i] += (2 * m.dkern[j + i]) * conj(input);
     };
     c64 of_input = zero;
-    auto visit = [&](int j, c64 x) { of_input += (2 * lag[j]) * conj(x); };
+    auto visit = [&](int j, c64 x) { of_input += (2 * m.dkern[j]) * conj(x); };
+    auto diagonals = [&] { sum_diagonals(m.dkern, G, ld, anticausal); };
     const c64 start = there ? load(c, ((i64)k * heads + h) * P + n) : zero;
-    const SequenceGradient sum = back_through(m, start, d, v, u, R, of_row(T), shares, visit, [&] { return zero; });
+    const SequenceGradient sum = back_through(m, start, d, v, u, R, of_row(T), shares, visit, diagonals, [&] { return zero; });
+    if (dd && !anticausal && threadIdx.x == 0) dd[(i64)k * heads + h] += (float)m.dkern[0];
     if (!first || !there) return;
     mine[0] = sum.d, mine[P] = of_input;
     if (R) *su = sum.b, *sv = sum.a;

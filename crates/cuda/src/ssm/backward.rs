@@ -71,6 +71,11 @@ pub(super) struct BackwardConstants {
     adjoint: Option<Operands>,
 }
 
+/// Whether `kernels/ssm/sequence_gradients.cu` serves a layer.
+fn few(s: &Sizes) -> bool {
+    s.rank <= 1 && s.pairs <= 32
+}
+
 impl Cuda {
     /// The constants of a backward pass, where forward has saved powers of Ā by these. `ahead`: with the adjoint's operands.
     pub(super) fn backward_constants(
@@ -135,7 +140,8 @@ impl Cuda {
         let end_chunk_gradient_parts = if a.dstate_end.is_some() { c.batch.min(8) } else { 0 };
         let gradient_part_count = 1 + 2 * rank + kc + end_chunk_gradient_parts;
         let gradient_parts = self.block(op, 16 * heads * gradient_part_count * (2 + 2 * rank) * pairs)?;
-        let dkern = self.scratch64(op, heads * kc * T)?;
+        // With few pairs and ranks the kernel of the sequences takes those sums itself.
+        let dkern = (!few(&c.sizes)).then(|| self.scratch64(op, heads * kc * T)).transpose()?;
 
         let mut products: Vec<DeviceBlock> = Vec::new();
         let mut du_end_chunk = None;
@@ -166,7 +172,9 @@ impl Cuda {
             self.bidirectional_backward(c, &b, &discrete, &transition, adjoint, &products)?;
             for (g, &kernels) in products.iter().zip(a.kernel_ranges) {
                 let dd = (!kernels.anticausal).then_some(a.grads.d);
-                beside.kernel_gradient(&dkern, dd, g, c.sizes, kernels)?;
+                if let Some(dkern) = &dkern {
+                    beside.kernel_gradient(dkern, dd, g, c.sizes, kernels)?;
+                }
             }
         } else if a.dy_rows.is_some() {
             return Err(Error::unsupported(op, "a call that takes rows", "another"));
@@ -190,7 +198,9 @@ impl Cuda {
                 let (g, last) = self.direction_backward(a, c, &shared, kernels)?;
                 du_end_chunk = last.or(du_end_chunk);
                 let dd = (a.with_d && !kernels.anticausal).then_some(a.grads.d);
-                beside.kernel_gradient(&dkern, dd, &g, c.sizes, kernels)?;
+                if let Some(dkern) = &dkern {
+                    beside.kernel_gradient(dkern, dd, &g, c.sizes, kernels)?;
+                }
                 products.push(g);
             }
         }
@@ -199,7 +209,7 @@ impl Cuda {
             c,
             &sequences,
             &discrete,
-            (&products, &dkern),
+            (&products, dkern.as_ref()),
             (&gradient_parts, gradient_part_count),
         )?;
         beside.discretize_backward(op, a.grads, &gradient_parts, gradient_part_count, &c.layer)?;
@@ -324,7 +334,7 @@ impl Cuda {
         c: &ChunkCall<'_>,
         sequences: &ChunkSequences,
         d: &Discrete,
-        (products, dkern): (&[DeviceBlock], &DeviceBlock),
+        (products, dkern): (&[DeviceBlock], Option<&DeviceBlock>),
         (gradient_parts, gradient_part_count): (&DeviceBlock, usize),
     ) -> Result<()> {
         let (op, Sizes { heads, pairs, rank, kc, .. }) = (c.op, c.sizes);
@@ -350,7 +360,7 @@ impl Cuda {
                 args![&ga, &gb, g0, g1, u, v, pairs, side, side * side],
             )?,
         }
-        let first = args![gradient_parts, a.grads.c, dkern, &ga, &gb, g0, g1];
+        let products = args![&ga, &gb, g0, g1];
         let recurrence = args![d.d0(), d.u(), d.v()];
         let channels = a.kernel_ranges[0].count;
         let last = args![
@@ -365,14 +375,19 @@ impl Cuda {
             gradient_part_count
         ];
         let (grid, threads) = ((heads, 1 + 2 * rank + kc, 1), (64, 1));
-        match sequences {
-            ChunkSequences::All(m) if rank > 1 || pairs > 32 => {
+        match (sequences, dkern) {
+            (ChunkSequences::All(m), Some(dkern)) => {
                 let name = if pairs <= 32 { "sequences_backward_32" } else { "sequences_backward_64" };
-                let all = [&first[..], args![&m.cols, &m.rows, &m.powers], recurrence, last].concat();
+                let first = args![gradient_parts, a.grads.c, dkern];
+                let all =
+                    [&first[..], products, args![&m.cols, &m.rows, &m.powers], recurrence, last].concat();
                 self.launch(("chunk_matrices_backward", name), grid, threads, 4 * 16 * 256, &all)
             }
             _ => {
-                let all = [&first[..], recurrence, args![d.b_bar(), c.layer.params.c], last].concat();
+                let dd = a.with_d.then_some(a.grads.d);
+                let first = args![gradient_parts, a.grads.c, dd];
+                let all =
+                    [&first[..], products, recurrence, args![d.b_bar(), c.layer.params.c], last].concat();
                 self.launch(("sequence_gradients", "sequence_gradients"), grid, threads, 0, &all)
             }
         }
