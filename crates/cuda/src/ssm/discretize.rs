@@ -7,6 +7,9 @@ use crate::{
 };
 use s4_backend::{Discretization, Result, SsmGrads, SsmParams, SsmSpec};
 
+/// Bytes of the kernels' `PairValues`.
+const PAIR_VALUES: usize = 5 * 8;
+
 /// (D₀, u, v, B̄) of every head, complex f64.
 pub(super) struct Discrete {
     block: DeviceBlock,
@@ -143,7 +146,7 @@ impl Cuda {
         let block = self.block(op, 16 * (2 + 2 * rank) * heads * pairs)?;
         let d = Discrete { block, heads, pairs, rank };
         let arguments = with_params(args![d.d0(), d.u(), d.v(), d.b_bar()], layer);
-        self.launch(("discretize", "discretize"), (heads, 1, 1), (32, 1), 16 * pairs, &arguments)?;
+        self.launch(("discretize", "discretize"), (heads, 1, 1), (32, 1), PAIR_VALUES * pairs, &arguments)?;
         Ok(d)
     }
 
@@ -174,7 +177,13 @@ impl Cuda {
         let sums = ParameterGradients::new(self, op, spec)?;
         let (dt, re, im, b, p) = (sums.dt(), sums.re(), sums.im(), sums.b(), sums.p());
         let arguments = with_params(args![dt, re, im, b, p, gradient_parts, count], layer);
-        self.launch(("discretize", "discretize_backward"), (heads, 1, 1), (32, 1), 16 * pairs, &arguments)?;
+        self.launch(
+            ("discretize", "discretize_backward"),
+            (heads, 1, 1),
+            (32, 1),
+            PAIR_VALUES * pairs,
+            &arguments,
+        )?;
         Ok(sums)
     }
 
