@@ -63,7 +63,7 @@ struct BackwardShared<'a> {
 
 /// What a backward pass needs of the parameters alone.
 pub(super) struct BackwardConstants {
-    discrete: Discrete,
+    discrete: Arc<Discrete>,
     /// Ā^T.
     transition: Arc<DeviceBlock>,
     sequences: ChunkSequences,
@@ -85,10 +85,11 @@ impl Cuda {
         ahead: bool,
     ) -> Result<BackwardConstants> {
         let (op, params, s) = (c.op, &c.layer.params, c.sizes);
-        let discrete = self.discretize(op, &c.layer)?;
-        let q = match powers {
-            Some(powers) => TransitionBuffer { block: powers.q.clone(), filled: true },
-            None => self.transition_buffer(op, s)?,
+        let (discrete, q) = match powers {
+            Some(powers) => {
+                (powers.discrete.clone(), TransitionBuffer { block: powers.q.clone(), filled: true })
+            }
+            None => (Arc::new(self.discretize(op, &c.layer)?), self.transition_buffer(op, s)?),
         };
         if !ahead {
             let matrices = self.matrices(op, &discrete, params.c.span(), s, q)?;

@@ -19,6 +19,12 @@ pub(super) struct Discrete {
 }
 
 impl Discrete {
+    /// In memory from `memory`, which is told the bytes.
+    pub(super) fn new(spec: &SsmSpec, memory: impl FnOnce(usize) -> Result<DeviceBlock>) -> Result<Discrete> {
+        let (heads, pairs, rank) = (spec.heads, spec.pairs(), spec.rank);
+        let block = memory(16 * (2 + 2 * rank) * heads * pairs)?;
+        Ok(Discrete { block, heads, pairs, rank })
+    }
     fn part(&self, offset: usize, count: usize) -> Span {
         self.block.span().part(16 * offset * self.heads * self.pairs, 16 * count * self.heads * self.pairs)
     }
@@ -141,13 +147,16 @@ impl ParameterGradients {
 
 impl Cuda {
     pub(super) fn discretize(&self, op: &'static str, layer: &Layer<'_>) -> Result<Discrete> {
-        let spec = &layer.spec;
-        let (heads, pairs, rank) = (spec.heads, spec.pairs(), spec.rank);
-        let block = self.block(op, 16 * (2 + 2 * rank) * heads * pairs)?;
-        let d = Discrete { block, heads, pairs, rank };
-        let arguments = with_params(args![d.d0(), d.u(), d.v(), d.b_bar()], layer);
-        self.launch(("discretize", "discretize"), (heads, 1, 1), (32, 1), PAIR_VALUES * pairs, &arguments)?;
+        let d = Discrete::new(&layer.spec, |bytes| self.block(op, bytes))?;
+        self.discretize_into(&d, layer)?;
         Ok(d)
+    }
+
+    /// As [`Cuda::discretize`], into memory that is there.
+    pub(super) fn discretize_into(&self, d: &Discrete, layer: &Layer<'_>) -> Result<()> {
+        let (heads, pairs) = (layer.spec.heads, layer.spec.pairs());
+        let arguments = with_params(args![d.d0(), d.u(), d.v(), d.b_bar()], layer);
+        self.launch(("discretize", "discretize"), (heads, 1, 1), (32, 1), PAIR_VALUES * pairs, &arguments)
     }
 
     /// gradient_parts (H, count, (2 + 2R)·P): the gradients of (D₀, B̄, u, v) in `count` parts. Adds to every gradient in

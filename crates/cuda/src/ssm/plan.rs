@@ -62,7 +62,7 @@ pub(super) enum Prepared {
 
 /// The operands of one layer's forward passes.
 pub(super) struct ForwardOperands {
-    pub(super) discrete: Discrete,
+    pub(super) discrete: Arc<Discrete>,
     /// Operands of the causal pass, and of the anticausal one.
     pub(super) fragments: [Option<DeviceBlock>; 2],
     /// Operands of a pass over both directions at once (`bidirectional_pass.rs`); `fragments` is then empty.
@@ -88,9 +88,10 @@ impl Cuda {
         bidirectional_pass: bool,
         last: Option<SavedPowers>,
     ) -> Result<(ForwardOperands, SavedPowers)> {
-        let mut powers = self.saved_powers(c.op, c.sizes, last)?;
+        let mut powers = self.saved_powers(c, last)?;
+        self.discretize_into(&powers.discrete, &c.layer)?;
         let q = TransitionBuffer { block: powers.q.clone(), filled: false };
-        let mut once = self.constants(c, bidirectional_pass, q)?;
+        let mut once = self.constants_of(c, bidirectional_pass, powers.discrete.clone(), q)?;
         if c.segment_split.segments > 1 {
             self.save_scans(c, &mut powers)?;
             once.segment_power = powers
@@ -107,8 +108,19 @@ impl Cuda {
         bidirectional_pass: bool,
         q: TransitionBuffer,
     ) -> Result<ForwardOperands> {
+        let discrete = Arc::new(self.discretize(c.op, &c.layer)?);
+        self.constants_of(c, bidirectional_pass, discrete, q)
+    }
+
+    /// The constants from the discrete recurrence.
+    fn constants_of(
+        &self,
+        c: &ChunkCall<'_>,
+        bidirectional_pass: bool,
+        discrete: Arc<Discrete>,
+        q: TransitionBuffer,
+    ) -> Result<ForwardOperands> {
         let (params, spec) = (&c.layer.params, &c.layer.spec);
-        let discrete = self.discretize(c.op, &c.layer)?;
         if bidirectional_pass {
             let segment_ends = c.segment_split.segments > 1;
             let of = OperandsOf { both: spec.bidirectional, adjoint: false, outputs: true, segment_ends };
