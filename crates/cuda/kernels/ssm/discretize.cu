@@ -130,10 +130,14 @@ KERNEL discretize(c64* d0, c64* u_r, c64* v_r, c64* b_bar, PARAMS) {
   }
 }
 
+// Adds x to complex number i of an array of (re, im) pairs in f32.
+DEV void add(float* p, i64 i, c64 x) { p[2 * i] += (float)x.re, p[2 * i + 1] += (float)x.im; }
+
 // The gradients of (D₀, B̄, u_r, v_r) are in `gradient_part_count` parts per head, each (2 + 2R) × P, and are summed here.
-// Results, f64 per head: g_dt, g_re and g_im (Δ, Re Λ, Im Λ), complex g_b (H, P) and g_p (H, R, P). One warp per head.
-KERNEL discretize_backward(double* g_dt, double* g_re, double* g_im, c64* g_b, c64* g_p, c64* gradient_parts,
-                           int gradient_part_count, PARAMS) {
+// Results, f64 per head: g_dt, g_re and g_im (Δ, Re Λ, Im Λ), complex g_b (H, P) and g_p (H, R, P). Where the gradients of the stored
+// parameters are given, and each head has an SSM of its own, they are added to those instead. One warp per head.
+KERNEL discretize_backward(double* g_dt, double* g_re, double* g_im, c64* g_b, c64* g_p, float* dinv_dt, float* da_real, float* da_imag,
+                           float* db, float* dp, c64* gradient_parts, int gradient_part_count, PARAMS) {
   PARAMS_HERE;
   extern __shared__ char memory[];
   PairValues* of = (PairValues*)memory;
@@ -197,15 +201,16 @@ KERNEL discretize_backward(double* g_dt, double* g_re, double* g_im, c64* g_b, c
       }
   }
   __syncwarp();
+  double of_step = 0;
   for (int n = lane; n < P; n += 32) {
     const i64 i = (i64)h * P + n;
     const c64 l = of[n].l, b = input(q, h, n), D = of[n].dg;
     const double dt = of[n].dt, tau = 2.0 / dt;
-    c64 gl;
+    c64 gl, of_b;
     double ddt;
     if (q.zoh) {
       const c64 x = dt * l, d = cexpm1(x) + c64{1, 0};
-      g_b[i] = gb_bar[n] * conj(dt * e1(x));
+      of_b = gb_bar[n] * conj(dt * e1(x));
       const c64 gphi = gb_bar[n] * conj(b);
       gl = gd0[n] * conj(dt * d) + gphi * conj((dt * dt) * e2(x));
       ddt = dot(gd0[n], l * d) + dot(gphi, d);
@@ -232,7 +237,8 @@ KERNEL discretize_backward(double* g_dt, double* g_re, double* g_im, c64* g_b, c
           gp += (2 * dm[r][t]) * (pr * conj(D));
           gp += (2 * dm[t][r]) * (D * pr);
         }
-        g_p[((i64)h * R + t) * P + n] = gp;
+        if (dp) add(dp, ((i64)t * q.ssms + h) * P + n, gp);
+        else g_p[((i64)h * R + t) * P + n] = gp;
       }
       gdg += gd0[n] * conj(c64{tau + l.re, l.im});
       gl = gd0[n] * conj(D);
@@ -241,13 +247,23 @@ KERNEL discretize_backward(double* g_dt, double* g_re, double* g_im, c64* g_b, c
       dtau -= dot(gdg, D2);
       gl += gdg * conj(D2);
       ddt = -0.5 * tau * tau * dtau;
-      g_b[i] = gb;
+      of_b = gb;
     }
     const i64 a = (i64)(h % q.ssms) * P + n;
-    g_re[i] = -gl.re * transform_derivative(q.t_real, q.a_real[a]);
-    g_im[i] = -gl.im * transform_derivative(q.t_imag, q.a_imag[a]);
-    g_dt[i] = ddt * q.rate * transform_derivative(q.t_dt, q.inv_dt[q.per_state ? i : h]);
+    const double re = -gl.re * transform_derivative(q.t_real, q.a_real[a]), im = -gl.im * transform_derivative(q.t_imag, q.a_imag[a]);
+    const double step = ddt * q.rate * transform_derivative(q.t_dt, q.inv_dt[q.per_state ? i : h]);
+    if (!db) {
+      g_re[i] = re, g_im[i] = im, g_dt[i] = step, g_b[i] = of_b;
+      continue;
+    }
+    da_real[i] += (float)re, da_imag[i] += (float)im;
+    add(db, i, of_b);
+    if (q.per_state) dinv_dt[i] += (float)step;
+    of_step += step;
   }
+  if (!db || q.per_state) return;
+  of_step = warp_sum(of_step);
+  if (lane == 0) dinv_dt[h] += (float)of_step;
 }
 
 // Sums the gradients over the heads that share an SSM, in an order that depends on sizes alone, and adds them to those

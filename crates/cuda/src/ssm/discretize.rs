@@ -169,8 +169,13 @@ impl Cuda {
         count: usize,
         layer: &Layer<'_>,
     ) -> Result<()> {
-        let sums = self.discrete_gradients(op, gradient_parts, count, layer)?;
-        self.add_parameter_gradients(grads, &sums, &layer.spec)
+        if layer.spec.n_ssm != layer.spec.heads {
+            let sums = self.discrete_gradients(op, gradient_parts, count, layer)?;
+            return self.add_parameter_gradients(grads, &sums, &layer.spec);
+        }
+        let GradientSpans { inv_dt, a_real, a_imag, b, p, .. } = grads;
+        let targets = [None; 5].into_iter().chain([inv_dt, a_real, a_imag, b, p].map(Some));
+        self.launch_gradients(targets, gradient_parts, count, layer)
     }
 
     /// The gradients of each head's parameters that [`Cuda::discretize_backward`] adds.
@@ -181,19 +186,31 @@ impl Cuda {
         count: usize,
         layer: &Layer<'_>,
     ) -> Result<ParameterGradients> {
-        let spec = &layer.spec;
-        let (heads, pairs) = (spec.heads, spec.pairs());
-        let sums = ParameterGradients::new(self, op, spec)?;
-        let (dt, re, im, b, p) = (sums.dt(), sums.re(), sums.im(), sums.b(), sums.p());
-        let arguments = with_params(args![dt, re, im, b, p, gradient_parts, count], layer);
+        let sums = ParameterGradients::new(self, op, &layer.spec)?;
+        let spans = [sums.dt(), sums.re(), sums.im(), sums.b(), sums.p()].map(Some);
+        self.launch_gradients(spans.into_iter().chain([None; 5]), gradient_parts, count, layer)?;
+        Ok(sums)
+    }
+
+    /// targets: those of each head, or those of the stored parameters.
+    fn launch_gradients(
+        &self,
+        targets: impl Iterator<Item = Option<Span>>,
+        gradient_parts: &DeviceBlock,
+        count: usize,
+        layer: &Layer<'_>,
+    ) -> Result<()> {
+        let (heads, pairs) = (layer.spec.heads, layer.spec.pairs());
+        let first: Vec<Arg> =
+            targets.map(Arg::from).chain(args![gradient_parts, count].iter().copied()).collect();
+        let arguments = with_params(&first, layer);
         self.launch(
             ("discretize", "discretize_backward"),
             (heads, 1, 1),
             (32, 1),
             PAIR_VALUES * pairs,
             &arguments,
-        )?;
-        Ok(sums)
+        )
     }
 
     /// Adds the gradients of each head to those of the stored parameters, all but those of C and D.
