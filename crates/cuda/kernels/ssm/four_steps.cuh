@@ -1,7 +1,7 @@
 // The recurrence x ← x∘d + (2Re b·x) a of one warp, with one pair per lane, four steps for each sum over the lanes. With s_j = 2Re b·x_j
 // and h_m = 2Re b·d^m∘a
-//   s_{j+i} = 2Re (b∘d^i)·x_j + Σ_{l<i} h_{i−1−l} s_{j+l},
-// so four steps wait for the lanes once and not four times.
+//   s_{j+i} = 2Re (b∘d^i)·x_j + Σ_{l<i} h_{i−1−l} s_{j+l},   x_{j+i} = d^i∘x_j + Σ_{l<i} s_{j+l} d^{i−1−l}∘a,
+// so four steps wait for the lanes once and not four times, and for one another's sums not at all.
 #pragma once
 #include "common/complex.cuh"
 #include "ssm/chunk.cuh"
@@ -47,10 +47,11 @@ DEV void sums_ahead(double (&h)[AT_ONCE], c64 d, c64 a, c64 b, int rank) {
 // steps. Gives the last.
 template <class Put, class Four>
 DEV c64 four_by_four(c64 x, c64 d, c64 a, c64 b, int rank, const double (&h)[AT_ONCE], Put put, Four four) {
-  c64 bd[AT_ONCE];
-  bd[0] = conj(b);
+  c64 bd[AT_ONCE], ad[AT_ONCE];
+  bd[0] = conj(b), ad[0] = a;
 #pragma unroll
-  for (int i = 1; i < AT_ONCE; ++i) bd[i] = bd[i - 1] * conj(d);
+  for (int i = 1; i < AT_ONCE; ++i) bd[i] = bd[i - 1] * conj(d), ad[i] = ad[i - 1] * d;
+  c64 plain = x;
   for (int j = 0; j < T; j += AT_ONCE) {
     double s[AT_ONCE] = {};
     if (rank) {
@@ -63,9 +64,13 @@ DEV c64 four_by_four(c64 x, c64 d, c64 a, c64 b, int rank, const double (&h)[AT_
 #pragma unroll
     for (int i = 0; i < AT_ONCE; ++i) {
       before[i] = x;
-      x = d * x + s[i] * a;
+      // Without sums as yet; then with those up to here.
+      plain = d * plain, x = plain;
+#pragma unroll
+      for (int l = 0; l <= i; ++l) x += s[l] * ad[i - l];
       put(j + i, s[i], before[i], x);
     }
+    plain = x;
     four(j, before);
   }
   return x;

@@ -50,19 +50,26 @@ DEV SequenceGradient back_through(SequenceMemory& m, c64 x, c64 d, c64 a, c64 b,
   }
   __syncthreads();
   SequenceGradient sum = {};
-  const c64 back = conj(d), b_back = conj(b);
+  const c64 back = conj(d);
+  c64 b_back[AT_ONCE];
+  b_back[0] = conj(b);
+#pragma unroll
+  for (int i = 1; i < AT_ONCE; ++i) b_back[i] = b_back[i - 1] * back;
   for (int w = T / WINDOW - 1; w >= 0; --w) {
     if (first) {
       const Window& here = m.window[w & 1];
 #pragma unroll
       for (int top = WINDOW - 1; top >= 0; top -= AT_ONCE) {
-        // As four_steps.cuh goes forward: without the terms of later sums first.
+        // As four_steps.cuh goes forward: y is g without the terms of the four sums.
         double delta[AT_ONCE] = {};
+        c64 y[AT_ONCE + 1];
+        y[0] = g;
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; ++i) y[i + 1] = y[i] * back + here.share[top - i][n];
         if (rank) {
           double terms[AT_ONCE];
-          c64 y = g;
 #pragma unroll
-          for (int i = 0; i < AT_ONCE; ++i) terms[i] = dot(y, a), y = y * back + here.share[top - i][n];
+          for (int i = 0; i < AT_ONCE; ++i) terms[i] = dot(y[i], a);
           sums_of_four(delta, terms, h);
         }
 #pragma unroll
@@ -72,7 +79,9 @@ DEV SequenceGradient back_through(SequenceMemory& m, c64 x, c64 d, c64 a, c64 b,
           sum.d += g * x_back;
           sum.a += m.s[w * WINDOW + top - i] * g;
           sum.b += delta[i] * x_back;
-          g = g * back + delta[i] * b_back + here.share[top - i][n];
+          g = y[i + 1];
+#pragma unroll
+          for (int l = 0; l <= i; ++l) g += delta[l] * b_back[i - l];
         }
       }
     } else if (w) {
