@@ -105,18 +105,15 @@ DEV SequenceGradient back_through(SequenceMemory& m, c64 x, c64 d, c64 a, c64 b,
 DEV void sum_diagonals(double (&dkern)[T], const float* G, int ld, bool anticausal) {
   constexpr int LOADS = 16;
   for (int lag = threadIdx.x & 31; lag < T; lag += 32) {
-    // From row t on: where the diagonal is.
-    const int first = anticausal ? 0 : lag, end = anticausal ? T - 1 - lag : T, shift = anticausal ? 1 + lag : -lag;
+    const int shift = anticausal ? 1 + lag : -lag;
     double s = 0;
-    for (int t0 = 0; t0 < T; t0 += LOADS) {
+#pragma unroll 1
+    for (int first = 0; first < T; first += LOADS) {
       float x[LOADS];
 #pragma unroll
-      for (int i = 0; i < LOADS; ++i) {
-        const int t = t0 + i, row = min(max(t, first), max(end - 1, 0));
-        x[i] = G[row * ld + max(row + shift, 0)];
-      }
+      for (int i = 0; i < LOADS; ++i) x[i] = G[(first + i) * ld + max(first + i + shift, 0)];
 #pragma unroll
-      for (int i = 0; i < LOADS; ++i) s += t0 + i >= first && t0 + i < end ? x[i] : 0.f;
+      for (int i = 0; i < LOADS; ++i) s += (u32)(first + i + shift) < T ? x[i] : 0.f;
     }
     dkern[lag] = s;
   }
