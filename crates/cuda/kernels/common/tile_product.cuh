@@ -14,14 +14,17 @@ DEV void tile_product(F (&acc)[4][4], int depth, A a, B b) {
   auto term = [](int e, bool fast) { return fast ? e % K : e / TILE; };
   auto line = [](int e, bool fast) { return fast ? e / K : e % TILE; };
   const int row = threadIdx.x / 16, column = threadIdx.x % 16;
-  for (int k0 = 0; k0 < depth; k0 += K) {
-    F x[LOADS], y[LOADS];  // all reads on their way before the first is used
+  F x[LOADS], y[LOADS];  // all reads on their way before the first is used, and those of the next terms before these are multiplied
+  auto read = [&](int k0) {
 #pragma unroll
     for (int l = 0; l < LOADS; ++l) {
       const int e = l * 256 + threadIdx.x, ka = k0 + term(e, AK), kb = k0 + term(e, BK);
       x[l] = ka < depth ? a(ka, line(e, AK)) : F(0);
       y[l] = kb < depth ? b(kb, line(e, BK)) : F(0);
     }
+  };
+  read(0);
+  for (int k0 = 0; k0 < depth; k0 += K) {
     __syncthreads();
 #pragma unroll
     for (int l = 0; l < LOADS; ++l) {
@@ -29,6 +32,7 @@ DEV void tile_product(F (&acc)[4][4], int depth, A a, B b) {
       as[term(e, AK)][line(e, AK)] = x[l], bs[term(e, BK)][line(e, BK)] = y[l];
     }
     __syncthreads();
+    if (k0 + K < depth) read(k0 + K);
 #pragma unroll
     for (int k = 0; k < K; ++k)
 #pragma unroll

@@ -37,8 +37,9 @@ KERNEL kernel_gradient(double* dkern, float* dd, const float* g, int heads, int 
 // ga, gb (H, R, T, P): gradients of a_j = Ā^j u_r and of b_j = v_r D₀^j, from dQ, summed over the passes. As Q contains
 // a_j b_{T−1−j}: [Re, Im] of ga_j is 2 dQ·[Re, −Im] of b_{T−1−j}, and [Re, −Im] of gb_j is 2 dQᵀ·[Re, Im] of a_{T−1−j}.
 // In f32, as dQ is. Block: 256 threads; grid (H, R, 2 · tiles of the state).
-extern "C" __global__ void __launch_bounds__(256, 4) transition_gradient(c64* ga, c64* gb, const float* g0, const float* g1, const c64* cols, const c64* powers,
-                           int pairs, int rank, int ld, i64 head_stride) {
+template <class Part>
+DEV void gradient_of_transition(float2* ga, float2* gb, const float* g0, const float* g1, const Part* cols, const Part* powers, i64 cols_of_head,
+                             int pairs, int rank, int ld, i64 head_stride) {
   const int h = blockIdx.x, r = blockIdx.y, P = pairs, N = 2 * P, tiles = (N + TILE - 1) / TILE;
   const bool second = blockIdx.z >= tiles;
   const int k0 = blockIdx.z % tiles * TILE;
@@ -46,7 +47,7 @@ extern "C" __global__ void __launch_bounds__(256, 4) transition_gradient(c64* ga
   const float *G0 = g0 + corner, *G1 = g1 ? g1 + corner : nullptr;
   auto dq = [&](int m, int n) { return G0[(i64)m * ld + n] + (G1 ? G1[(i64)m * ld + n] : 0.f); };
   const i64 own = ((i64)h * rank + r) * T * P;
-  const double* x = (const double*)(second ? cols + ((i64)h * (rank + 1) + 1 + r) * T * P : powers + own);
+  const Part* x = second ? cols + h * cols_of_head + 2 * (i64)r * T * P : powers + 2 * own;
   float acc[4][4] = {};
   auto partner = [&](int l, int j) {
     const float v = (float)x[2 * ((T - 1 - j) * P + (l < P ? l : l - P)) + (l >= P)];
@@ -56,11 +57,22 @@ extern "C" __global__ void __launch_bounds__(256, 4) transition_gradient(c64* ga
     tile_product<true>(acc, N, partner, [&](int l, int i) { return k0 + i < N ? dq(l, k0 + i) : 0.f; });
   else
     tile_product<true, true>(acc, N, partner, [&](int l, int i) { return k0 + i < N ? dq(k0 + i, l) : 0.f; });
-  double* out = (double*)((second ? gb : ga) + own);
+  float* out = (float*)((second ? gb : ga) + own);
   EACH_CELL(i, c, j, column) {
     const int k = k0 + column;
-    if (k < N) out[2 * (j * P + (k < P ? k : k - P)) + (k >= P)] = (second && k >= P ? -2.0 : 2.0) * acc[i][c];
+    if (k < N) out[2 * (j * P + (k < P ? k : k - P)) + (k >= P)] = (second && k >= P ? -2.f : 2.f) * acc[i][c];
   }
+}
+extern "C" __global__ void __launch_bounds__(256, 4) transition_gradient(float2* ga, float2* gb, const float* g0, const float* g1, const c64* cols,
+                                                                         const c64* powers, int pairs, int rank, int ld, i64 head_stride) {
+  const i64 column = 2 * (i64)T * pairs;
+  gradient_of_transition(ga, gb, g0, g1, (const double*)cols + column, (const double*)powers, (rank + 1) * column, pairs, rank, ld, head_stride);
+}
+// Of rank one, from Ā^j u and v D₀^j in f32 (H, T, P).
+extern "C" __global__ void __launch_bounds__(256, 4) transition_gradient_of_f32(float2* ga, float2* gb, const float* g0, const float* g1,
+                                                                                const float* u_powers, const float* v_powers, int pairs, int ld,
+                                                                                i64 head_stride) {
+  gradient_of_transition(ga, gb, g0, g1, u_powers, v_powers, 2 * (i64)T * pairs, pairs, 1, ld, head_stride);
 }
 
 // One step of x′ = x∘D₀ + Σ_r (2Re b_r·x) a_r in reverse. What it reads and adds to stays in registers for the first r.
@@ -161,7 +173,7 @@ DEV const c64* reverse_sequence(ReverseStep<PL>& back, c64 (&g)[PL], int top, c6
 // gradient_part_count, (2 + 2R)·P): parts 0 … 2R + kc are written here. Kernels below `ch0` belong to pass 0 (g0), the
 // others to pass 1 (g1). dc (kc, H, P, 2) accumulates.
 template <int PL>
-DEV void sequences_backward(c64* gradient_parts, float* dc, const double* dkern, const c64* ga, const c64* gb, const float* g0,
+DEV void sequences_backward(c64* gradient_parts, float* dc, const double* dkern, const float2* ga, const float2* gb, const float* g0,
                             const float* g1, const c64* cols, const c64* rows, const c64* powers, const c64* d0,
                             const c64* u_r, const c64* v_r, int heads, int pairs, int rank, int kc, int ch0, int ld,
                             i64 head_stride, i64 channel_stride, int gradient_part_count) {
@@ -189,9 +201,9 @@ DEV void sequences_backward(c64* gradient_parts, float* dc, const double* dkern,
     // Sequence Ā^j u_r: its gradient is ga.
     auto by_transition = [&](int j, int n, c64 (&x)[M], c64 (&share)[M]) {
       columns(j, n, x);
-      const c64* own = ga + ((i64)h * R + seq - 1) * T * P;
+      const float2* own = ga + ((i64)h * R + seq - 1) * T * P;
 #pragma unroll
-      for (int m = 0; m < M; ++m) share[m] = own[max(j - m, 0) * P + n];
+      for (int m = 0; m < M; ++m) share[m] = load((const float*)own, max(j - m, 0) * P + n);
     };
     // Sequence Ā^j B̄: its gradient comes from dV, as V[:, t] = Ā^{T−1−t} B̄ (Ā^t B̄ where anticausal), and from K̄_j =
     // 2Re C·Ā^j B̄.
@@ -250,7 +262,7 @@ DEV void sequences_backward(c64* gradient_parts, float* dc, const double* dkern,
       for (int j = T - 1; j >= 0; j -= 8) {
         c64 x[8], share[8];  // eight steps are read at once
 #pragma unroll
-        for (int k = 0; k < 8; ++k) x[k] = conj(powers[at + (j - k) * P + n]), share[k] = gb[at + (j - k) * P + n];
+        for (int k = 0; k < 8; ++k) x[k] = conj(powers[at + (j - k) * P + n]), share[k] = load((const float*)gb, at + (j - k) * P + n);
 #pragma unroll
         for (int k = 0; k < 8; ++k) {
           gd[i] += y * x[k];  // y is zero at the last power
@@ -297,7 +309,7 @@ DEV void sequences_backward(c64* gradient_parts, float* dc, const double* dkern,
 // Kernels for up to 32 and up to 64 pairs, with so few registers that all sequences of a layer run at once.
 #define SEQUENCES_BACKWARD(name, PL, blocks)                                                                          \
   extern "C" __global__ void __launch_bounds__(64, blocks) name(                                                      \
-      c64* gradient_parts, float* dc, const double* dkern, const c64* ga, const c64* gb, const float* g0, const float* g1,     \
+      c64* gradient_parts, float* dc, const double* dkern, const float2* ga, const float2* gb, const float* g0, const float* g1,     \
       const c64* cols, const c64* rows, const c64* powers, const c64* d0, const c64* u_r, const c64* v_r, int heads,     \
       int pairs, int rank, int kc, int ch0, int ld, i64 head_stride, i64 channel_stride, int gradient_part_count) { \
     sequences_backward<PL>(gradient_parts, dc, dkern, ga, gb, g0, g1, cols, rows, powers, d0, u_r, v_r, heads, pairs, rank, kc, ch0, ld, head_stride, channel_stride, gradient_part_count);  \

@@ -4,8 +4,13 @@
 #include "codes.cuh"
 #include "common/complex.cuh"
 
+// A kernel that asks for few of these can have them as functions, which are less code than copies in each place.
+#ifndef TRANSFORM
+#define TRANSFORM DEV
+#endif
+
 // The function f at x; f: a TRANSFORM_… of s4_backend.
-DEV double transform(int f, double x) {
+TRANSFORM double transform(int f, double x) {
   switch (f) {
     case TRANSFORM_EXP: return exp(x);
     case TRANSFORM_SOFTPLUS: return fmax(x, 0.0) + log1p(exp(-fabs(x)));
@@ -14,7 +19,7 @@ DEV double transform(int f, double x) {
     default: return x;
   }
 }
-DEV double transform_derivative(int f, double x) {
+TRANSFORM double transform_derivative(int f, double x) {
   switch (f) {
     case TRANSFORM_EXP: return exp(x);
     case TRANSFORM_SOFTPLUS: return 1.0 / (1.0 + exp(-x));

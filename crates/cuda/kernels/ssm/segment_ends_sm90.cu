@@ -7,7 +7,6 @@
 // so that a state is split into f16 numbers once in four chunks. Against time the sums of a segment are put together from its beginning on:
 // u₀ + Q⁴·u₁, and, of sixteen chunks, that sum + Q⁸·(u₂ + Q⁴·u₃). Precision is that of the pass: PROD products for what x adds, three for what
 // goes from state to state.
-#include "ssm/chunk_matrices.cuh"
 #include "ssm/segment_rows_sm90.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -119,50 +118,50 @@ DEV void write_planes(uint4* high, uint4* low, int* exponent, const Sums& s, uin
   }
 }
 
-// planes (H, count, 64 × 64) and exps (H, 16) of the pass or (adjoint) of its adjoint, from `chunk_planes` and `chunk_exps`, which
-// bidirectional_operands_sm90.cu made for the same pass: its Q at number `q`. Block: 128 threads; grid (H, 1 + dirs): the powers of Q, and those of
-// each direction's V, by products of pairs of f16 as in the pass; shared memory: 4 planes.
+// planes (H, count, 64 × 64) and exps (H, 16), from `chunk_planes` (H, chunk_count, 64 × 64) and `chunk_exps` (H, 8), which
+// bidirectional_operands_sm90.cu made for the pass, or for its adjoint: V of each direction, of which this kernel's results begin, and Q, each a high
+// and a low plane. Block: 128 threads; grid (H, 1 + dirs): the powers of Q, and those of each direction's V, by products of pairs of f16 as in the
+// pass; shared memory: 4 planes.
 extern "C" __global__ void __launch_bounds__(128, 4)
-    segment_operands(uint4* planes, int* exps, const uint4* chunk_planes, const int* chunk_exps, const c64* cols, const c64* rows, int heads, int pairs,
-                     int rank, int kc, int bidirectional, int adjoint, int lows, int count, int chunk_count, int q_at) {
+    segment_operands(uint4* planes, int* exps, const uint4* chunk_planes, const int* chunk_exps, int dirs, int lows, int count, int chunk_count) {
   extern __shared__ __align__(128) char memory[];
-  const EndPlanes order = {1 + bidirectional, lows};
+  const EndPlanes order = {dirs, lows};
   const int h = blockIdx.x, dir = (int)blockIdx.y - 1, lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
-  planes += (i64)h * count * (PLANE / 16), exps += h * EXPONENTS, chunk_planes += ((i64)h * chunk_count + q_at) * (PLANE / 16);
-  for (int i = threadIdx.x; i < 2 * (PLANE / 16); i += 128) ((uint4*)memory)[i] = chunk_planes[i];
-  uint4* written = (uint4*)(memory + 2 * PLANE);
+  planes += (i64)h * count * (PLANE / 16), exps += h * EXPONENTS, chunk_planes += (i64)h * chunk_count * (PLANE / 16), chunk_exps += 8 * h;
+  uint4 *q_planes = (uint4*)memory, *v_planes = (uint4*)(memory + 2 * PLANE);
+  for (int i = threadIdx.x; i < 2 * (PLANE / 16); i += 128) {
+    q_planes[i] = chunk_planes[2 * dirs * (PLANE / 16) + i];
+    if (dir >= 0) v_planes[i] = chunk_planes[2 * dir * (PLANE / 16) + i];
+  }
   const u32 q = place(shared_address(memory));
-  const int eq = chunk_exps[8 * h + 2];
-  // The adjoint of the causal direction runs against time, that of the anticausal one with it.
-  const bool anticausal = bidirectional && (dir == 1) != (adjoint != 0);
-  const Chunk c = {nullptr, nullptr, cols, rows, nullptr, h, heads, pairs, rank, kc, anticausal, NP, anticausal};
-  // Q: rows of the identity. V: the inner index stands for a time step, whose column of V is a row.
+  const int eq = chunk_exps[2];
+  stores_before_wgmma();
+  __syncthreads();
+  // Row i is what the inner index i stands for: of Q the identity's rows, of V its columns.
   Sums s;
   EACH_ROW(r) {
-    const int inner = 16 * warp + 8 * r + g, time = time_inner(warp, g >> 1, 2 * r + (g & 1));
-    s.e[r] = 0;
+    s.e[r] = dir < 0 ? 0 : chunk_exps[dir];
 #pragma unroll
     for (int n = 0; n < 8; ++n)
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const int state = 8 * n + 2 * t + i;
-        s.v[n][2 * r + i] = dir < 0 ? (float)(state == inner) : (float)(adjoint ? c.w(0, time, state) : c.v(state, time));
+        // Number g of row 2t + i of the core matrix (2·warp + r, n).
+        const unsigned short* at = (const unsigned short*)v_planes + ((2 * warp + r) * 8 + n) * 64 + (2 * t + i) * 8 + g;
+        s.v[n][2 * r + i] = dir < 0 ? (float)(8 * n + 2 * t + i == 16 * warp + 8 * r + g) : unpack_f16(at[0]).x + unpack_f16(at[PLANE / 2]).x;
       }
   }
-  stores_before_wgmma();
-  __syncthreads();
   if (dir < 0) {
     for (int which = 0; order.of_q(which) < count; ++which) {
       for (int k = 0; k < AT_ONCE; ++k) multiply(s, q, eq);
       uint4* high = planes + order.of_q(which) * (PLANE / 16);
-      write_planes(high, high + PLANE / 16, exps + Q_EXPONENT + which, s, written);
+      write_planes(high, high + PLANE / 16, exps + Q_EXPONENT + which, s, v_planes);
     }
     return;
   }
   for (int power = 0; power < AT_ONCE; ++power) {
     if (power) multiply(s, q, eq);
     uint4* high = planes + order.of_v(dir, power) * (PLANE / 16);
-    write_planes(high, lows == 2 ? high + PLANE / 16 : nullptr, exps + dir * AT_ONCE + power, s, written);
+    write_planes(high, lows == 2 ? high + PLANE / 16 : nullptr, exps + dir * AT_ONCE + power, s, v_planes);
   }
 }
 

@@ -2,13 +2,15 @@
 //! parameters.
 
 use super::{
-    bidirectional_pass::{BidirectionalBackward, Operands, OperandsOf},
+    bidirectional_pass::BidirectionalBackward,
     chunk_call::ChunkCall,
     chunk_pass::{Entering, Pass},
     chunk_rows::ChunkRows,
     chunk_states::ChunkStates,
     discretize::{Discrete, GradientSpans},
     matrices::{FragmentsOf, KernelRange, Matrices, TransitionBuffer},
+    operands::{Operands, OperandsOf},
+    pass_constants::{ChunkSequences, PassConstants, RecurrenceParts},
     saved_powers::SavedPowers,
     sizes::{Sizes, T},
 };
@@ -18,6 +20,7 @@ use crate::{
     memory::DeviceBlock,
 };
 use s4_backend::{Error, Result};
+use std::sync::Arc;
 
 /// Arrays of a backward pass, as in [`s4_backend::SsmBackward`].
 pub(super) struct ChunkBackward<'a> {
@@ -60,10 +63,17 @@ struct BackwardShared<'a> {
 
 /// What a backward pass needs of the parameters alone.
 pub(super) struct BackwardConstants {
-    discrete: Discrete,
-    matrices: Matrices,
+    discrete: Arc<Discrete>,
+    /// Ā^T.
+    transition: Arc<DeviceBlock>,
+    sequences: ChunkSequences,
     /// Operands of the adjoint of a pass of `bidirectional_pass.rs`, where they were made ahead.
     adjoint: Option<Operands>,
+}
+
+/// Whether `kernels/ssm/sequence_gradients.cu` serves a layer.
+fn few(s: &Sizes) -> bool {
+    s.rank <= 1 && s.pairs <= 32
 }
 
 impl Cuda {
@@ -75,17 +85,26 @@ impl Cuda {
         ahead: bool,
     ) -> Result<BackwardConstants> {
         let (op, params, s) = (c.op, &c.layer.params, c.sizes);
-        let discrete = self.discretize(op, &c.layer)?;
-        let q = match powers {
-            Some(powers) => TransitionBuffer { block: powers.q.clone(), filled: true },
-            None => self.transition_buffer(op, s)?,
+        let (discrete, q) = match powers {
+            Some(powers) => {
+                (powers.discrete.clone(), TransitionBuffer { block: powers.q.clone(), filled: true })
+            }
+            None => (Arc::new(self.discretize(op, &c.layer)?), self.transition_buffer(op, s)?),
         };
-        let matrices = self.matrices(op, &discrete, params.c.span(), s, q)?;
+        if !ahead {
+            let matrices = self.matrices(op, &discrete, params.c.span(), s, q)?;
+            let transition = matrices.q.clone();
+            let sequences = ChunkSequences::All(matrices);
+            return Ok(BackwardConstants { discrete, transition, sequences, adjoint: None });
+        }
         let both = c.layer.spec.bidirectional;
         let segment_ends = c.segment_split.segments > 1;
         let of = OperandsOf { both, adjoint: true, outputs: true, segment_ends };
-        let adjoint = ahead.then(|| self.operands(op, &matrices, params.d.span(), s, of)).transpose()?;
-        Ok(BackwardConstants { discrete, matrices, adjoint })
+        let parts = RecurrenceParts { discrete: &discrete, c: params.c.span(), d: params.d.span() };
+        let made = self.pass_constants(op, parts, s, q, (of, true))?;
+        let PassConstants { operands, transition, sequences } = made;
+        let sequences = sequences.expect("asked for");
+        Ok(BackwardConstants { discrete, transition, sequences, adjoint: Some(operands) })
     }
 
     /// Gradients by the adjoint passes; the states that enter the chunks are those that forward has kept, or are computed again.
@@ -101,28 +120,32 @@ impl Cuda {
         self.join_gradients(op)?;
         // From the gradients of the matrices to those of the parameters: du needs nothing of it.
         let beside = self.beside(rows * c.len);
+        let plain = a.state0.is_none() && a.dstate_end.is_none() && a.dstate0.is_none() && a.with_d;
+        // u is not read where its states have been kept.
+        let read = a.states.is_none().then_some(a.u);
+        let aligned = [Some(a.dy), read, a.du].into_iter().flatten().all(Span::is_aligned);
         let constants = match constants {
             Some(constants) => constants,
-            None => self.backward_constants(c, a.powers, false)?,
+            None => {
+                let ahead = c.bidirectional_pass && plain && aligned && a.du.is_some();
+                self.backward_constants(c, a.powers, ahead)?
+            }
         };
-        let BackwardConstants { discrete, matrices: m, adjoint } = constants;
+        let BackwardConstants { discrete, transition, mut sequences, adjoint } = constants;
         let [ahead, back] = match a.powers.and_then(|p| p.scans(c.segment_split.chunks_per_segment)) {
             Some(both) if c.segment_split.segments > 1 => both.clone().map(Some),
-            _ => self.scan_matrices(c, &m.q, true)?,
+            _ => self.scan_matrices(c, &transition, true)?,
         };
         let segment_scans = [ahead.as_deref(), back.as_deref()];
         let state0 = a.state0.map(|s| self.pad_state(op, s, rows, 2 * pairs, np)).transpose()?;
         let end_chunk_gradient_parts = if a.dstate_end.is_some() { c.batch.min(8) } else { 0 };
         let gradient_part_count = 1 + 2 * rank + kc + end_chunk_gradient_parts;
         let gradient_parts = self.block(op, 16 * heads * gradient_part_count * (2 + 2 * rank) * pairs)?;
-        let dkern = self.scratch64(op, heads * kc * T)?;
+        // With few pairs and ranks the kernel of the sequences takes those sums itself.
+        let dkern = (!few(&c.sizes)).then(|| self.scratch64(op, heads * kc * T)).transpose()?;
 
         let mut products: Vec<DeviceBlock> = Vec::new();
         let mut du_end_chunk = None;
-        let plain = state0.is_none() && a.dstate_end.is_none() && a.dstate0.is_none() && a.with_d;
-        // u is not read where its states have been kept.
-        let read = a.states.is_none().then_some(a.u);
-        let aligned = [Some(a.dy), read, a.du].into_iter().flatten().all(Span::is_aligned);
         if c.bidirectional_pass && plain && a.states.is_some() && !aligned {
             // The general pass reads u, which may be anything.
             return Err(Error::value(
@@ -147,17 +170,25 @@ impl Cuda {
             for _ in a.kernel_ranges {
                 products.push(self.scratch(op, cells)?);
             }
-            self.bidirectional_backward(c, &b, &m, adjoint, &products)?;
+            self.bidirectional_backward(c, &b, &discrete, &transition, adjoint, &products)?;
             for (g, &kernels) in products.iter().zip(a.kernel_ranges) {
                 let dd = (!kernels.anticausal).then_some(a.grads.d);
-                beside.kernel_gradient(&dkern, dd, g, c.sizes, kernels)?;
+                if let Some(dkern) = &dkern {
+                    beside.kernel_gradient(dkern, dd, g, c.sizes, kernels)?;
+                }
             }
         } else if a.dy_rows.is_some() {
             return Err(Error::unsupported(op, "a call that takes rows", "another"));
         } else {
+            if !matches!(sequences, ChunkSequences::All(_)) {
+                // They were made for another pass.
+                let q = TransitionBuffer { block: transition.clone(), filled: true };
+                sequences = ChunkSequences::All(self.matrices(op, &discrete, params.c.span(), c.sizes, q)?);
+            }
+            let ChunkSequences::All(matrices) = &sequences else { unreachable!("made above") };
             let shared = BackwardShared {
                 discrete: &discrete,
-                matrices: &m,
+                matrices,
                 segment_scans,
                 state0: state0.as_ref().map(|s| s.span()),
                 gradient_parts: &gradient_parts,
@@ -168,16 +199,18 @@ impl Cuda {
                 let (g, last) = self.direction_backward(a, c, &shared, kernels)?;
                 du_end_chunk = last.or(du_end_chunk);
                 let dd = (a.with_d && !kernels.anticausal).then_some(a.grads.d);
-                beside.kernel_gradient(&dkern, dd, &g, c.sizes, kernels)?;
+                if let Some(dkern) = &dkern {
+                    beside.kernel_gradient(dkern, dd, &g, c.sizes, kernels)?;
+                }
                 products.push(g);
             }
         }
         beside.matrices_backward(
             a,
             c,
-            &m,
+            &sequences,
             &discrete,
-            (&products, &dkern),
+            (&products, dkern.as_ref()),
             (&gradient_parts, gradient_part_count),
         )?;
         beside.discretize_backward(op, a.grads, &gradient_parts, gradient_part_count, &c.layer)?;
@@ -300,55 +333,64 @@ impl Cuda {
         &self,
         a: &ChunkBackward<'_>,
         c: &ChunkCall<'_>,
-        m: &Matrices,
+        sequences: &ChunkSequences,
         d: &Discrete,
-        (products, dkern): (&[DeviceBlock], &DeviceBlock),
+        (products, dkern): (&[DeviceBlock], Option<&DeviceBlock>),
         (gradient_parts, gradient_part_count): (&DeviceBlock, usize),
     ) -> Result<()> {
         let (op, Sizes { heads, pairs, rank, kc, .. }) = (c.op, c.sizes);
         let side = c.sizes.side();
         let (g0, g1) = (&products[0], products.get(1));
         let powers_len = heads * rank * T * pairs;
-        let (ga, gb) = (self.block(op, 16 * powers_len)?, self.block(op, 16 * powers_len)?);
-        if rank > 0 {
-            self.launch(
+        let (ga, gb) = (self.block(op, 8 * powers_len)?, self.block(op, 8 * powers_len)?);
+        let (grid, threads) = ((heads, rank, 2 * (2 * pairs).div_ceil(64)), (256, 1));
+        match sequences {
+            _ if rank == 0 => (),
+            ChunkSequences::All(m) => self.launch(
                 ("chunk_matrices_backward", "transition_gradient"),
-                (heads, rank, 2 * (2 * pairs).div_ceil(64)),
-                (256, 1),
+                grid,
+                threads,
                 0,
                 args![&ga, &gb, g0, g1, &m.cols, &m.powers, pairs, rank, side, side * side],
-            )?;
+            )?,
+            ChunkSequences::RankOne([u, v]) => self.launch(
+                ("chunk_matrices_backward", "transition_gradient_of_f32"),
+                grid,
+                threads,
+                0,
+                args![&ga, &gb, g0, g1, u, v, pairs, side, side * side],
+            )?,
         }
-        let name = if pairs <= 32 { "sequences_backward_32" } else { "sequences_backward_64" };
-        self.launch(
-            ("chunk_matrices_backward", name),
-            (heads, 1 + 2 * rank + kc, 1),
-            (64, 1),
-            4 * 16 * 256,
-            args![
-                gradient_parts,
-                a.grads.c,
-                dkern,
-                &ga,
-                &gb,
-                g0,
-                g1,
-                &m.cols,
-                &m.rows,
-                &m.powers,
-                d.d0(),
-                d.u(),
-                d.v(),
-                heads,
-                pairs,
-                rank,
-                kc,
-                a.kernel_ranges[0].count,
-                side,
-                side * side,
-                heads * side * side,
-                gradient_part_count
-            ],
-        )
+        let products = args![&ga, &gb, g0, g1];
+        let recurrence = args![d.d0(), d.u(), d.v()];
+        let channels = a.kernel_ranges[0].count;
+        let last = args![
+            heads,
+            pairs,
+            rank,
+            kc,
+            channels,
+            side,
+            side * side,
+            heads * side * side,
+            gradient_part_count
+        ];
+        let (grid, threads) = ((heads, 1 + 2 * rank + kc, 1), (64, 1));
+        match (sequences, dkern) {
+            (ChunkSequences::All(m), Some(dkern)) => {
+                let name = if pairs <= 32 { "sequences_backward_32" } else { "sequences_backward_64" };
+                let first = args![gradient_parts, a.grads.c, dkern];
+                let all =
+                    [&first[..], products, args![&m.cols, &m.rows, &m.powers], recurrence, last].concat();
+                self.launch(("chunk_matrices_backward", name), grid, threads, 4 * 16 * 256, &all)
+            }
+            _ => {
+                let dd = a.with_d.then_some(a.grads.d);
+                let first = args![gradient_parts, a.grads.c, dd];
+                let all =
+                    [&first[..], products, recurrence, args![d.b_bar(), c.layer.params.c], last].concat();
+                self.launch(("sequence_gradients", "sequence_gradients"), grid, threads, 0, &all)
+            }
+        }
     }
 }

@@ -6,9 +6,11 @@ use super::{
     chunk_pass::Entering,
     chunk_rows::{ChunkRows, rows_from_head},
     chunk_states::ChunkStates,
-    matrices::Matrices,
+    discretize::Discrete,
+    matrices::TransitionBuffer,
+    operands::{Operands, OperandsOf, PLANE},
     pass_backward::Products,
-    segment_ends::SegmentOperands,
+    pass_constants::RecurrenceParts,
     segments::SegmentSplit,
     sizes::Sizes,
 };
@@ -18,56 +20,13 @@ use crate::{
     memory::{DeviceBlock, Ints},
 };
 use s4_backend::Result;
-use std::ops::Range;
-
-/// Bytes of one plane: the high or the low parts of a 64 × 64 matrix.
-pub(super) const PLANE: usize = 64 * 64 * 2;
+use std::{ops::Range, sync::Arc};
 
 /// Shared memory of a thread for a chunk of rows that it waits for.
 pub(super) const ROWS_BYTES: usize = 4 * 16 + 2 * 4;
 
 /// Bytes of the exponents of 64 rows.
 const EXPONENTS: usize = 64 * 4;
-
-/// Which operands a pass needs.
-#[derive(Clone, Copy)]
-pub(super) struct OperandsOf {
-    /// Whether the operands of both directions of a bidirectional layer are made.
-    pub(super) both: bool,
-    /// Whether they are the operands of the pass's adjoint.
-    pub(super) adjoint: bool,
-    /// Whether the operands of the outputs are made too, not the operands of the states alone.
-    pub(super) outputs: bool,
-    /// Whether those of the states that leave segments are made too.
-    pub(super) segment_ends: bool,
-}
-
-/// The matrices of every head, as `kernels/ssm/bidirectional_operands_sm90.cu` lays them out.
-pub(super) struct Operands {
-    planes: DeviceBlock,
-    exponents: DeviceBlock,
-    /// Planes per head.
-    count: usize,
-    both: bool,
-    segment_ends: Option<SegmentOperands>,
-}
-
-impl Operands {
-    /// Those of the states that leave segments, if they were made.
-    pub(super) fn segment_ends(&self) -> Option<&SegmentOperands> {
-        self.segment_ends.as_ref()
-    }
-
-    /// Whether they are of both directions.
-    pub(super) fn both(&self) -> bool {
-        self.both
-    }
-
-    /// Whether they are enough for sequences that are cut so.
-    pub(super) fn are_for(&self, segment_split: SegmentSplit) -> bool {
-        segment_split.segments == 1 || self.segment_ends.is_some()
-    }
-}
 
 /// Arguments of a pass over both directions, or over one.
 #[derive(Clone, Copy)]
@@ -147,35 +106,6 @@ impl BidirectionalBackward<'_> {
 }
 
 impl Cuda {
-    pub(super) fn operands(
-        &self,
-        op: &'static str,
-        m: &Matrices,
-        d: Span,
-        s: Sizes,
-        of: OperandsOf,
-    ) -> Result<Operands> {
-        let Sizes { heads, pairs, rank, kc, .. } = s;
-        let lows = if self.precision().products() == 3 { 2 } else { 1 };
-        let (states, kinds) = if of.both { (6, 3) } else { (4, 2) };
-        let (count, kinds) = if of.outputs { (states + lows * kinds, 2 * kinds) } else { (states, kinds) };
-        let planes = self.block(op, heads * count * PLANE)?;
-        let exponents = self.block(op, heads * 8 * 4)?;
-        self.launch(
-            ("bidirectional_operands_sm90", "operand_planes"),
-            (heads, kinds, 1),
-            (256, 1),
-            0,
-            args![
-                &planes, &exponents, &m.kern, &*m.q, &m.cols, &m.rows, d, heads, pairs, rank, kc, of.both,
-                of.adjoint, count
-            ],
-        )?;
-        let own = (&planes, &exponents, count);
-        let segment_ends = of.segment_ends.then(|| self.segment_operands(op, m, s, of, own)).transpose()?;
-        Ok(Operands { planes, exponents, count, both: of.both, segment_ends })
-    }
-
     /// One launch for the given heads.
     fn run_directions(
         &self,
@@ -335,7 +265,8 @@ impl Cuda {
         &self,
         c: &ChunkCall<'_>,
         b: &BidirectionalBackward<'_>,
-        m: &Matrices,
+        discrete: &Discrete,
+        transition: &Arc<DeviceBlock>,
         adjoint: Option<Operands>,
         sums: &[DeviceBlock],
     ) -> Result<()> {
@@ -344,9 +275,14 @@ impl Cuda {
         let dirs = 1 + both as usize;
         let cut = c.segment_split.segments > 1;
         let of = |adjoint, outputs, segment_ends| OperandsOf { both, adjoint, outputs, segment_ends };
+        let parts = RecurrenceParts { discrete, c: c.layer.params.c.span(), d: b.d };
+        let operands = |of| {
+            let q = TransitionBuffer { block: transition.clone(), filled: true };
+            self.pass_constants(op, parts, s, q, (of, false)).map(|made| made.operands)
+        };
         let mut adjoint = match adjoint {
             Some(adjoint) if b.du.is_some() => adjoint,
-            _ => self.operands(op, m, b.d, s, of(true, b.du.is_some(), cut))?,
+            _ => operands(of(true, b.du.is_some(), cut))?,
         };
         let split = c.segment_split;
         let (dinit, _down) = self.enter(op, &b.adjoint_pass(c, &adjoint), s, split, b.segment_scans[1])?;
@@ -355,11 +291,8 @@ impl Cuda {
         let back = b.adjoint_pass(c, &adjoint);
         let entering =
             |anticausal| b.saved.map_or(Entering::Computed, |s| Entering::Given(c.saved_of(s, anticausal)));
-        let forward = b
-            .states
-            .is_none()
-            .then(|| self.operands(op, m, b.d, s, of(false, false, cut && b.saved.is_none())))
-            .transpose()?;
+        let forward =
+            b.states.is_none().then(|| operands(of(false, false, cut && b.saved.is_none()))).transpose()?;
         let ahead = BidirectionalPass {
             y: None,
             x: PassInput::Plain(b.u),

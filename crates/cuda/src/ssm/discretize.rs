@@ -7,6 +7,9 @@ use crate::{
 };
 use s4_backend::{Discretization, Result, SsmGrads, SsmParams, SsmSpec};
 
+/// Bytes of the kernels' `PairValues`.
+const PAIR_VALUES: usize = 5 * 8;
+
 /// (D₀, u, v, B̄) of every head, complex f64.
 pub(super) struct Discrete {
     block: DeviceBlock,
@@ -16,6 +19,12 @@ pub(super) struct Discrete {
 }
 
 impl Discrete {
+    /// In memory from `memory`, which is told the bytes.
+    pub(super) fn new(spec: &SsmSpec, memory: impl FnOnce(usize) -> Result<DeviceBlock>) -> Result<Discrete> {
+        let (heads, pairs, rank) = (spec.heads, spec.pairs(), spec.rank);
+        let block = memory(16 * (2 + 2 * rank) * heads * pairs)?;
+        Ok(Discrete { block, heads, pairs, rank })
+    }
     fn part(&self, offset: usize, count: usize) -> Span {
         self.block.span().part(16 * offset * self.heads * self.pairs, 16 * count * self.heads * self.pairs)
     }
@@ -138,13 +147,16 @@ impl ParameterGradients {
 
 impl Cuda {
     pub(super) fn discretize(&self, op: &'static str, layer: &Layer<'_>) -> Result<Discrete> {
-        let spec = &layer.spec;
-        let (heads, pairs, rank) = (spec.heads, spec.pairs(), spec.rank);
-        let block = self.block(op, 16 * (2 + 2 * rank) * heads * pairs)?;
-        let d = Discrete { block, heads, pairs, rank };
-        let arguments = with_params(args![d.d0(), d.u(), d.v(), d.b_bar()], layer);
-        self.launch(("discretize", "discretize"), (heads, 1, 1), (32, 1), 16 * pairs, &arguments)?;
+        let d = Discrete::new(&layer.spec, |bytes| self.block(op, bytes))?;
+        self.discretize_into(&d, layer)?;
         Ok(d)
+    }
+
+    /// As [`Cuda::discretize`], into memory that is there.
+    pub(super) fn discretize_into(&self, d: &Discrete, layer: &Layer<'_>) -> Result<()> {
+        let (heads, pairs) = (layer.spec.heads, layer.spec.pairs());
+        let arguments = with_params(args![d.d0(), d.u(), d.v(), d.b_bar()], layer);
+        self.launch(("discretize", "discretize"), (heads, 1, 1), (32, 1), PAIR_VALUES * pairs, &arguments)
     }
 
     /// gradient_parts (H, count, (2 + 2R)·P): the gradients of (D₀, B̄, u, v) in `count` parts. Adds to every gradient in
@@ -157,8 +169,13 @@ impl Cuda {
         count: usize,
         layer: &Layer<'_>,
     ) -> Result<()> {
-        let sums = self.discrete_gradients(op, gradient_parts, count, layer)?;
-        self.add_parameter_gradients(grads, &sums, &layer.spec)
+        if layer.spec.n_ssm != layer.spec.heads {
+            let sums = self.discrete_gradients(op, gradient_parts, count, layer)?;
+            return self.add_parameter_gradients(grads, &sums, &layer.spec);
+        }
+        let GradientSpans { inv_dt, a_real, a_imag, b, p, .. } = grads;
+        let targets = [None; 5].into_iter().chain([inv_dt, a_real, a_imag, b, p].map(Some));
+        self.launch_gradients(targets, gradient_parts, count, layer)
     }
 
     /// The gradients of each head's parameters that [`Cuda::discretize_backward`] adds.
@@ -169,13 +186,31 @@ impl Cuda {
         count: usize,
         layer: &Layer<'_>,
     ) -> Result<ParameterGradients> {
-        let spec = &layer.spec;
-        let (heads, pairs) = (spec.heads, spec.pairs());
-        let sums = ParameterGradients::new(self, op, spec)?;
-        let (dt, re, im, b, p) = (sums.dt(), sums.re(), sums.im(), sums.b(), sums.p());
-        let arguments = with_params(args![dt, re, im, b, p, gradient_parts, count], layer);
-        self.launch(("discretize", "discretize_backward"), (heads, 1, 1), (32, 1), 16 * pairs, &arguments)?;
+        let sums = ParameterGradients::new(self, op, &layer.spec)?;
+        let spans = [sums.dt(), sums.re(), sums.im(), sums.b(), sums.p()].map(Some);
+        self.launch_gradients(spans.into_iter().chain([None; 5]), gradient_parts, count, layer)?;
         Ok(sums)
+    }
+
+    /// targets: those of each head, or those of the stored parameters.
+    fn launch_gradients(
+        &self,
+        targets: impl Iterator<Item = Option<Span>>,
+        gradient_parts: &DeviceBlock,
+        count: usize,
+        layer: &Layer<'_>,
+    ) -> Result<()> {
+        let (heads, pairs) = (layer.spec.heads, layer.spec.pairs());
+        let first: Vec<Arg> =
+            targets.map(Arg::from).chain(args![gradient_parts, count].iter().copied()).collect();
+        let arguments = with_params(&first, layer);
+        self.launch(
+            ("discretize", "discretize_backward"),
+            (heads, 1, 1),
+            (32, 1),
+            PAIR_VALUES * pairs,
+            &arguments,
+        )
     }
 
     /// Adds the gradients of each head to those of the stored parameters, all but those of C and D.

@@ -2,11 +2,12 @@
 
 use super::{
     backward::BackwardConstants,
-    bidirectional_pass::{Operands, OperandsOf},
     chunk_call::ChunkCall,
     chunk_states::SavedStatesKey,
     discretize::Discrete,
     matrices::{FragmentsOf, KernelRange, TransitionBuffer},
+    operands::{Operands, OperandsOf},
+    pass_constants::RecurrenceParts,
     saved_powers::SavedPowers,
     segments::SegmentSplit,
 };
@@ -61,7 +62,7 @@ pub(super) enum Prepared {
 
 /// The operands of one layer's forward passes.
 pub(super) struct ForwardOperands {
-    pub(super) discrete: Discrete,
+    pub(super) discrete: Arc<Discrete>,
     /// Operands of the causal pass, and of the anticausal one.
     pub(super) fragments: [Option<DeviceBlock>; 2],
     /// Operands of a pass over both directions at once (`bidirectional_pass.rs`); `fragments` is then empty.
@@ -87,9 +88,10 @@ impl Cuda {
         bidirectional_pass: bool,
         last: Option<SavedPowers>,
     ) -> Result<(ForwardOperands, SavedPowers)> {
-        let mut powers = self.saved_powers(c.op, c.sizes, last)?;
+        let mut powers = self.saved_powers(c, last)?;
+        self.discretize_into(&powers.discrete, &c.layer)?;
         let q = TransitionBuffer { block: powers.q.clone(), filled: false };
-        let mut once = self.constants(c, bidirectional_pass, q)?;
+        let mut once = self.constants_of(c, bidirectional_pass, powers.discrete.clone(), q)?;
         if c.segment_split.segments > 1 {
             self.save_scans(c, &mut powers)?;
             once.segment_power = powers
@@ -106,21 +108,33 @@ impl Cuda {
         bidirectional_pass: bool,
         q: TransitionBuffer,
     ) -> Result<ForwardOperands> {
+        let discrete = Arc::new(self.discretize(c.op, &c.layer)?);
+        self.constants_of(c, bidirectional_pass, discrete, q)
+    }
+
+    /// The constants from the discrete recurrence.
+    fn constants_of(
+        &self,
+        c: &ChunkCall<'_>,
+        bidirectional_pass: bool,
+        discrete: Arc<Discrete>,
+        q: TransitionBuffer,
+    ) -> Result<ForwardOperands> {
         let (params, spec) = (&c.layer.params, &c.layer.spec);
-        let discrete = self.discretize(c.op, &c.layer)?;
-        let matrices = self.matrices(c.op, &discrete, params.c.span(), c.sizes, q)?;
         if bidirectional_pass {
             let segment_ends = c.segment_split.segments > 1;
             let of = OperandsOf { both: spec.bidirectional, adjoint: false, outputs: true, segment_ends };
-            let operands = Some(self.operands(c.op, &matrices, params.d.span(), c.sizes, of)?);
+            let parts = RecurrenceParts { discrete: &discrete, c: params.c.span(), d: params.d.span() };
+            let made = self.pass_constants(c.op, parts, c.sizes, q, (of, false))?;
             return Ok(ForwardOperands {
                 discrete,
                 fragments: [None, None],
-                operands,
+                operands: Some(made.operands),
                 segment_power: None,
-                transition: matrices.q,
+                transition: made.transition,
             });
         }
+        let matrices = self.matrices(c.op, &discrete, params.c.span(), c.sizes, q)?;
         let pack = |kernels: KernelRange| {
             let d = (!kernels.anticausal).then(|| params.d.span());
             self.pack(c.op, &matrices, d, c.sizes, FragmentsOf { kernels, adjoint: false })

@@ -1,8 +1,8 @@
-//! What a training step's forward pass leaves for its backward pass: the powers of Ā that cost more to recompute than
-//! to keep. The other matrices are recomputed: they are ten times as large. And whose saved values hold the states that entered
+//! What a training step's forward pass leaves for its backward pass: the discrete recurrence, and the powers of Ā that cost more to recompute
+//! than to keep. The other matrices are recomputed: they are ten times as large. And whose saved values hold the states that entered
 //! the chunks (`chunk_states.rs`).
 
-use super::{chunk_call::ChunkCall, chunk_states::SavedStatesKey, sizes::Sizes};
+use super::{chunk_call::ChunkCall, chunk_states::SavedStatesKey, discretize::Discrete};
 use crate::{device::Cuda, memory::DeviceBlock};
 use s4_backend::Result;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 pub(super) struct SavedPowers {
     /// Version and rate of the parameters they belong to; `None` while they are computed.
     pub(super) key: Option<(u64, u64)>,
+    pub(super) discrete: Arc<Discrete>,
     /// (H, NP, NP), f64: Ā^T.
     pub(super) q: Arc<DeviceBlock>,
     /// Where sequences are cut into segments.
@@ -38,13 +39,7 @@ impl SavedPowers {
 
 impl Cuda {
     /// Memory for the powers: that of the last ones, or new.
-    pub(super) fn saved_powers(
-        &self,
-        op: &'static str,
-        s: Sizes,
-        last: Option<SavedPowers>,
-    ) -> Result<SavedPowers> {
-        let bytes = 8 * s.transition_len();
+    pub(super) fn saved_powers(&self, c: &ChunkCall<'_>, last: Option<SavedPowers>) -> Result<SavedPowers> {
         if let Some(mut last) = last {
             // Its memory is of the same layer, so of the same size.
             (last.key, last.states) = (None, None);
@@ -53,7 +48,14 @@ impl Cuda {
             }
             return Ok(last);
         }
-        Ok(SavedPowers { key: None, q: Arc::new(self.buffer(op, bytes)?), segment_scans: None, states: None })
+        let memory = |bytes| self.buffer(c.op, bytes);
+        Ok(SavedPowers {
+            key: None,
+            discrete: Arc::new(Discrete::new(&c.layer.spec, memory)?),
+            q: Arc::new(memory(8 * c.sizes.transition_len())?),
+            segment_scans: None,
+            states: None,
+        })
     }
 
     /// Computes the matrices of the scans from `q`.

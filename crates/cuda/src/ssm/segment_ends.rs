@@ -2,75 +2,18 @@
 //! cut into segments.
 
 use super::{
-    bidirectional_pass::{BidirectionalPass, OperandsOf, PLANE, PassInput, ROWS_BYTES},
-    matrices::Matrices,
-    segments::{SegmentSplit, most_chunks},
+    bidirectional_pass::{BidirectionalPass, PassInput, ROWS_BYTES},
+    operands::{PLANE, SegmentOperands},
+    segments::SegmentSplit,
     sizes::Sizes,
 };
 use crate::{
     device::Cuda,
     driver::{Span, args},
-    memory::DeviceBlock,
 };
 use s4_backend::{Error, Result};
 
-/// The matrices of every head, as the kernel lays them out.
-pub(super) struct SegmentOperands {
-    planes: DeviceBlock,
-    exponents: DeviceBlock,
-    /// Planes per head.
-    count: usize,
-}
-
 impl Cuda {
-    /// Those of a pass whose own operands are `planes` and `exponents`, with so many planes per head.
-    pub(super) fn segment_operands(
-        &self,
-        op: &'static str,
-        m: &Matrices,
-        s: Sizes,
-        of: OperandsOf,
-        (planes, exponents, pass_count): (&DeviceBlock, &DeviceBlock, usize),
-    ) -> Result<SegmentOperands> {
-        let Sizes { heads, pairs, rank, kc, .. } = s;
-        let dirs = 1 + of.both as usize;
-        let lows = if self.precision().products() == 3 { 2usize } else { 1 };
-        // Q⁴ is always needed, Q⁸ where segments have sixteen chunks.
-        let powers = if most_chunks(self.precision().products()) > 8 { 2 } else { 1 };
-        let count = dirs * 4 * lows + 2 * powers;
-        let own = SegmentOperands {
-            planes: self.block(op, heads * count * PLANE)?,
-            exponents: self.block(op, heads * 16 * 4)?,
-            count,
-        };
-        let transition_plane = 2 * dirs;
-        self.launch(
-            ("segment_ends_sm90", "segment_operands"),
-            (heads, 1 + dirs, 1),
-            (128, 1),
-            4 * PLANE,
-            args![
-                &own.planes,
-                &own.exponents,
-                planes,
-                exponents,
-                &m.cols,
-                &m.rows,
-                heads,
-                pairs,
-                rank,
-                kc,
-                of.both,
-                of.adjoint,
-                lows,
-                count,
-                pass_count,
-                transition_plane
-            ],
-        )?;
-        Ok(own)
-    }
-
     /// Writes the states to `end`, one array (B, segments, H, NP) per direction; and x as rows, where the pass keeps them so.
     pub(super) fn segment_ends(
         &self,
@@ -81,12 +24,12 @@ impl Cuda {
         end: [Option<Span>; 2],
     ) -> Result<()> {
         let SegmentSplit { segments, chunks_per_segment, chunks } = segment_split;
-        let Some(operands) = p.operands.segment_ends() else {
+        let Some(operands) = p.operands.segment_ends.as_ref() else {
             return Err(Error::unsupported(op, "operands of sequences cut into segments", "others"));
         };
         let SegmentOperands { planes, exponents, count } = operands;
         // By what they read: numbers, numbers to be normed, rows.
-        let names = match (self.precision().products(), p.operands.both(), p.last_to_first) {
+        let names = match (self.precision().products(), p.operands.both, p.last_to_first) {
             (3, true, _) => ["ends_3_both", "ends_3_both_norm", ""],
             (3, false, false) => ["ends_3_ahead", "ends_3_ahead_norm", ""],
             (3, false, true) => ["ends_3_back", "ends_3_back_norm", ""],

@@ -358,6 +358,22 @@ pub fn doubled(case: &golden::Case) -> golden::Case {
     wide
 }
 
+/// A two-sided layer of rank two with a state of 64: the operands of its pass are made of matrices in memory.
+fn two_sided_of_rank_two() -> golden::Case {
+    let rank_two = |c: &golden::Case| {
+        c.spec.rank == 2 && c.spec.channels == 1 && !c.spec.bidirectional && !c.is_near_marginal()
+    };
+    let mut case = cases().into_iter().find(rank_two).unwrap();
+    while case.spec.state < 64 {
+        case = doubled(&case);
+    }
+    assert_eq!(case.spec.state, 64);
+    case.spec.bidirectional = true;
+    let c = case.params[4].clone();
+    case.params[4].extend(c);
+    case
+}
+
 /// Which of the small shapes run.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Depth {
@@ -406,6 +422,7 @@ pub fn small_shapes(be: &Cuda, precision: Precision, depth: Depth) {
             small(be, &cpu, &mut report, &case, precision, depth);
         }
     }
+    more.push(two_sided_of_rank_two());
     assert!(
         more.iter().any(|c| c.spec.state > 64)
             && more.iter().any(|c| c.spec.state == 64 && c.spec.bidirectional)
