@@ -24,6 +24,8 @@ pub struct Options {
     pub beside: Option<Beside>,
     /// When the kernels of a training step are given to the driver together; `None`: what `S4_CUDA_GATHER` says. Results are the same.
     pub gather: Option<Gather>,
+    /// Cut work as for a chip of so many multiprocessors: a test of long segments needs fewer sequences so. `None`: as many as there are.
+    pub processors: Option<usize>,
 }
 
 /// From this many numbers on that the large kernels of an operation go through, small ones run beside them: of fewer the waits cost
@@ -43,6 +45,7 @@ struct Inner {
     precision: Precision,
     beside: Beside,
     gather: Gather,
+    processors: Option<usize>,
     /// The number of the latest work beside the queue that computes gradients of parameters.
     gradients_beside: AtomicU64,
     allocator: Arc<Allocator>,
@@ -89,6 +92,7 @@ impl Cuda {
                 precision,
                 beside,
                 gather: options.gather.unwrap_or_else(Gather::from_environment),
+                processors: options.processors,
                 gradients_beside: AtomicU64::new(0),
                 allocator,
             }),
@@ -238,7 +242,7 @@ impl Cuda {
 
     /// Multiprocessors of the chip, for choosing how finely to split work.
     pub(crate) fn processors(&self) -> usize {
-        self.queue().info.multiprocessors as usize
+        self.inner.processors.unwrap_or(self.queue().info.multiprocessors as usize)
     }
 
     /// Whether chip and build have matrix products of 16-bit numbers (`kernels/common/split16.cuh`).

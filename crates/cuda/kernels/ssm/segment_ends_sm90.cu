@@ -5,7 +5,7 @@
 //   with time     s ← Q⁴·s + Q³V·x₀ + Q²V·x₁ + QV·x₂ + V·x₃,
 //   against time  u = V′·x₀ + QV′·x₁ + Q²V′·x₂ + Q³V′·x₃,
 // so that a state is split into f16 numbers once in four chunks. Against time the sums of a segment are put together from its beginning on:
-// u₀ + Q⁴·u₁, and, of sixteen chunks, that sum + Q⁸·(u₂ + Q⁴·u₃). Precision is that of the pass: PROD products for what x adds, three for what
+// u₀ + Q⁴·u₁, and, of more than eight chunks, that sum + Q⁸·(u₂ + Q⁴·u₃) + Q¹⁶·…. Precision is that of the pass: PROD products for what x adds, three for what
 // goes from state to state.
 #include "ssm/segment_rows_sm90.cuh"
 
@@ -15,7 +15,7 @@
 constexpr int AT_ONCE = 4;
 
 // Order of a head's planes: per direction V, QV, Q²V and Q³V, of each the high plane and (PROD = 3) the low one; then Q⁴ high and low, and Q⁸ where there
-// may be sixteen chunks.
+// may be more than eight chunks.
 // Exponents (H, 16): the same order, one for a matrix; Q⁴'s is at 8 and Q⁸'s at 9.
 struct EndPlanes {
   int dirs, lows;
@@ -296,13 +296,14 @@ struct SegmentEnds : SegmentRows<PROD, IN, PROD == 3 ? 2 : 4> {
       if (!BACK) continue;
       if (c / AT_ONCE % 2 == 0) back = four;
       else carry<false>(back, four, 0);
-      if (c != 12 && c != 4) continue;
-      // Of sixteen chunks the sum of the first eight waits in memory.
-      if (c == 12) carry<true>(back, back, 1);
-      else if (count == 16) write(end_back, back, false);
+      if (count <= 2 * AT_ONCE || c / AT_ONCE % 2 == 0) continue;
+      // Of more than eight chunks the sums of eight at a time, each times the power of Q⁸ that is due, are added up in memory.
+      const int eight = c / (2 * AT_ONCE);
+      for (int k = 0; k < eight; ++k) carry<true>(back, back, 1);
+      write(end_back, back, eight > 0);
     }
     if (AHEAD) write(p.end[0], ahead, false);
-    if (BACK) write(end_back, back, count == 16);
+    if (BACK && count <= 2 * AT_ONCE) write(end_back, back, false);
     if (PROD == 1 && IN != ROWS && a.x_rows) {
       this->end_exponents(a.x_exps);
       if (p.largest) this->raise(p.largest + 4 * blockIdx.y, this->largest_x);
@@ -310,7 +311,7 @@ struct SegmentEnds : SegmentRows<PROD, IN, PROD == 3 ? 2 : 4> {
   }
 };
 
-// Grid (segments of all sequences / 128, H), of 4, 8 or 16 chunks each; block: 256 threads; shared memory: `count` planes, and
+// Grid (segments of all sequences / 128, H), of 4 chunks each, 8, or a multiple of 8; block: 256 threads; shared memory: `count` planes, and
 // x that waits: STAGES times 128 bytes a thread, or (ROWS) 72.
 template <int PROD, int DIRS, Input IN>
 DEV void ends(const Ends& p) {

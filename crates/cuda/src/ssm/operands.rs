@@ -106,8 +106,8 @@ impl Cuda {
         let dirs = 1 + of.both as usize;
         let products = self.precision().products();
         let lows = if products == 3 { 2 } else { 1 };
-        // Q⁴ is always needed, Q⁸ where segments have sixteen chunks.
-        let powers = if most_chunks(products) > 8 { 2 } else { 1 };
+        // Q⁴ is always needed, Q⁸ where segments may have more than eight chunks: those of one direction may have any number.
+        let powers = if of.both && most_chunks(products) <= 8 { 1 } else { 2 };
         let count = dirs * 4 * lows + 2 * powers;
         let planes = self.block(op, s.heads * count * PLANE)?;
         let exponents = self.block(op, s.heads * 16 * 4)?;

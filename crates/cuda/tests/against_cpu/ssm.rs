@@ -7,7 +7,7 @@ use crate::{
 };
 use s4_backend::*;
 use s4_cpu::Cpu;
-use s4_cuda::{Cuda, Precision};
+use s4_cuda::{Cuda, Options, Precision, probe};
 use s4_testing::{golden, noise};
 
 fn compare(report: &mut Report, name: &str, got: &[(String, Vec<f64>)], want: &[(String, Vec<f64>)]) {
@@ -264,6 +264,31 @@ fn long_rows_cut_in_segments() {
         }
     }
     report.finish("segments");
+}
+
+/// Segments of 32 chunks of one direction, with time and against it, as a chip with few multiprocessors has them.
+#[test]
+fn long_segments_of_one_direction() {
+    let Ok(devices) = probe() else { return eprintln!("skipped: no GPU") };
+    let cpu = Cpu::<f64>::new(0).unwrap();
+    let case = cases().into_iter().find(|c| c.name == "dplr_legs_n64").unwrap();
+    let r = run(&case, 16, 256 * 64);
+    let want = outputs_of(&cpu, &r);
+    for (precision, tolerances) in [(Precision::Highest, (1e-5, 1e-4)), (Precision::High, (2e-3, 5e-3))] {
+        let options = Options {
+            precision,
+            architecture: std::env::var("S4_CUDA_ARCH").ok(),
+            // Of which half as many have sixteen warps each: those of the eight segments of a head's sixteen sequences.
+            processors: Some(case.spec.heads / 2),
+            ..Options::default()
+        };
+        let be = Cuda::with(devices[0].ordinal, &options).unwrap();
+        let mut report = Report::default();
+        for ((name, got), (_, want)) in outputs_of(&be, &r).iter().zip(&want) {
+            check(&mut report, "32 chunks", (name, got, want), tolerances);
+        }
+        report.finish(&format!("long segments, {precision:?}"));
+    }
 }
 
 /// Numbers of which an f16 holds nothing without a power of two, where the pass itself multiplies in f32: two channels.
