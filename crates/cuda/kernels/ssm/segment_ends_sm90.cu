@@ -339,14 +339,19 @@ DEV void ends(const Ends& p) {
     ends<PROD, DIRS, IN>({{x, x_rows, x_exps, lengths, stats, gamma, beta, B, H, segments, chunks_per_segment, chunks, L}, planes, exps,      \
                           {end0, end1}, largest, count});                                                                                     \
   }
-#define ENDS_OF(dirs, DIRS)                       \
-  ENDS(ends_1_##dirs, 1, DIRS, PLAIN)             \
-  ENDS(ends_1_##dirs##_norm, 1, DIRS, NORMED)     \
-  ENDS(ends_1_##dirs##_rows, 1, DIRS, ROWS)       \
-  ENDS(ends_3_##dirs, 3, DIRS, PLAIN)             \
-  ENDS(ends_3_##dirs##_norm, 3, DIRS, NORMED)
-ENDS_OF(ahead, 1)
-ENDS_OF(back, 2)
-ENDS_OF(both, 3)
+// With time goes the pass itself, whose input may be normed, and against it its adjoint, whose input may be rows; both directions together may be
+// either.
+ENDS(ends_1_ahead, 1, 1, PLAIN)
+ENDS(ends_1_ahead_norm, 1, 1, NORMED)
+ENDS(ends_3_ahead, 3, 1, PLAIN)
+ENDS(ends_3_ahead_norm, 3, 1, NORMED)
+ENDS(ends_1_back, 1, 2, PLAIN)
+ENDS(ends_1_back_rows, 1, 2, ROWS)
+ENDS(ends_3_back, 3, 2, PLAIN)
+ENDS(ends_1_both, 1, 3, PLAIN)
+ENDS(ends_1_both_norm, 1, 3, NORMED)
+ENDS(ends_1_both_rows, 1, 3, ROWS)
+ENDS(ends_3_both, 3, 3, PLAIN)
+ENDS(ends_3_both_norm, 3, 3, NORMED)
 
 #endif

@@ -28,14 +28,14 @@ impl Cuda {
             return Err(Error::unsupported(op, "operands of sequences cut into segments", "others"));
         };
         let SegmentOperands { planes, exponents, count } = operands;
-        // By what they read: numbers, numbers to be normed, rows.
+        // By what they read: numbers, numbers to be normed, rows; a pass norms, its adjoint reads rows.
         let names = match (self.precision().products(), p.operands.both, p.last_to_first) {
             (3, true, _) => ["ends_3_both", "ends_3_both_norm", ""],
             (3, false, false) => ["ends_3_ahead", "ends_3_ahead_norm", ""],
-            (3, false, true) => ["ends_3_back", "ends_3_back_norm", ""],
+            (3, false, true) => ["ends_3_back", "", ""],
             (_, true, _) => ["ends_1_both", "ends_1_both_norm", "ends_1_both_rows"],
-            (_, false, false) => ["ends_1_ahead", "ends_1_ahead_norm", "ends_1_ahead_rows"],
-            (_, false, true) => ["ends_1_back", "ends_1_back_norm", "ends_1_back_rows"],
+            (_, false, false) => ["ends_1_ahead", "ends_1_ahead_norm", ""],
+            (_, false, true) => ["ends_1_back", "", "ends_1_back_rows"],
         };
         let (name, x, norm, rows) = match p.x {
             PassInput::Plain(x) => (names[0], Some(x), None, p.states.input),

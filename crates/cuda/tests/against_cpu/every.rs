@@ -64,6 +64,9 @@ fn chosen(be: &Cuda, precision: Precision, depth: ssm::Depth) {
         Precision::Bf16 => (1e-2, 5e-2),
     };
     ssm::small_shapes(be, precision, depth);
+    if precision == Precision::High {
+        ssm::states_of_another_forward(be);
+    }
     let mut report = Report::default();
     linear::compare(be, &mut report, &SHAPES, tolerances);
     mix::compare(be, &mut report, &mix::small(), tolerances);

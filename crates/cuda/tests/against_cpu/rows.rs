@@ -141,22 +141,31 @@ fn block<B: Backend>(be: &B, c: &Case, together: bool) -> Named {
     if norms && be.ssm_reads_input(&call, all(be, &ssm_saved), false, &plan) {
         norm_into(&mut u);
     }
-    let mut g = p.each_ref().map(|x| be.alloc(be.len(x)).unwrap());
-    let backward = SsmBackward {
-        du: Some(full(be, &mut du)),
-        dstate0: None,
-        grads: grads(be, &mut g),
-        dy: all(be, &ds),
-        dstate_end: None,
-        u: all(be, &u),
-        state0: None,
-        saved: all(be, &ssm_saved),
-        params: params(be, &p),
-        call,
-    };
-    match rows_len {
-        Some(_) => be.ssm_backward_of_chunk_rows(backward, &mut plan, &mut ws).unwrap(),
-        None => be.ssm_backward(backward, &mut plan, &mut ws).unwrap(),
+    let mut gradients = Vec::new();
+    for with_du in [true, false] {
+        let mut g = p.each_ref().map(|x| be.alloc(be.len(x)).unwrap());
+        let backward = SsmBackward {
+            du: with_du.then(|| full(be, &mut du)),
+            dstate0: None,
+            grads: grads(be, &mut g),
+            dy: all(be, &ds),
+            dstate_end: None,
+            u: all(be, &u),
+            state0: None,
+            saved: all(be, &ssm_saved),
+            params: params(be, &p),
+            call,
+        };
+        match rows_len {
+            Some(_) => be.ssm_backward_of_chunk_rows(backward, &mut plan, &mut ws).unwrap(),
+            None => be.ssm_backward(backward, &mut plan, &mut ws).unwrap(),
+        }
+        gradients.push(g);
+    }
+    let [g, alone] = [&gradients[0], &gradients[1]];
+    for (alone, with_du) in alone.iter().zip(g) {
+        // Gradients of the parameters alone are those with du, where one pass makes both.
+        assert!(rows_len.is_none() || down(be, alone) == down(be, with_du), "gradients without du");
     }
     // The mix leaves anything beyond the lengths.
     let within = |x: Vec<f64>| -> Vec<f64> {
@@ -166,7 +175,7 @@ fn block<B: Backend>(be: &B, c: &Case, together: bool) -> Named {
     let mut out: Named = vec![("y".into(), within(down(be, &y))), ("du".into(), within(down(be, &du)))];
     out.extend([("stats", &next_stats), ("running", &running)].map(|(name, x)| (name.into(), down(be, x))));
     let names = ["inv_dt", "a_real", "a_imag", "b", "c", "p", "d"];
-    out.extend(names.iter().zip(&g).map(|(name, g)| (format!("grad.{name}"), down(be, g))));
+    out.extend(names.iter().zip(g).map(|(name, g)| (format!("grad.{name}"), down(be, g))));
     out.extend([("grad.weight", &dw), ("grad.bias", &db)].map(|(name, g)| (name.into(), down(be, g))));
     out
 }

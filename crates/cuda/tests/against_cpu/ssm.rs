@@ -170,15 +170,21 @@ fn backward_is_of_its_own_forward() {
 /// A forward that keeps no states leaves those of another in the same saved values: its backward does not take them for its own.
 #[test]
 fn states_of_another_forward_are_not_taken() {
-    let Some(be) = gpu_with(Precision::High) else { return };
+    if let Some(be) = gpu_with(Precision::High) {
+        states_of_another_forward(&be);
+    }
+}
+
+/// A backward pass whose forward was not the last one that has written its saved values: it computes the states again.
+pub fn states_of_another_forward(be: &Cuda) {
     let case = cases().into_iter().find(|c| c.name == "dplr_legs_n64").unwrap();
     let r = run(&case, 20, 300);
     let want = outputs_of(&Cpu::<f64>::new(0).unwrap(), &r);
     let elements = r.batch * r.spec.heads * r.len;
     let (mut plan, mut ws) = (be.ssm_plan(&r.spec).unwrap(), be.workspace());
-    let p = r.params.each_ref().map(|x| up(&be, x));
-    let [other, u] = [8, r.seed].map(|seed| up(&be, &noise(seed, 1, elements)));
-    let dy = up(&be, &noise(r.seed, 2, elements));
+    let p = r.params.each_ref().map(|x| up(be, x));
+    let [other, u] = [8, r.seed].map(|seed| up(be, &noise(seed, 1, elements)));
+    let dy = up(be, &noise(r.seed, 2, elements));
     let options = CallOptions { algorithm: Algorithm::Chunk, ..CallOptions::default() };
     let call = SsmCall { spec: r.spec, batch: r.batch, len: r.len, options, version: 1 };
     let mut saved = be.alloc(be.ssm_saved_len(&call)).unwrap();
@@ -187,33 +193,33 @@ fn states_of_another_forward_are_not_taken() {
     // With the end state wanted, another path computes it.
     for (u, wants_end) in [(&other, false), (&u, true)] {
         let forward = SsmForward {
-            y: full(&be, &mut y),
-            state_end: wants_end.then(|| full(&be, &mut end)),
-            saved: Some(full(&be, &mut saved)),
-            u: all(&be, u),
+            y: full(be, &mut y),
+            state_end: wants_end.then(|| full(be, &mut end)),
+            saved: Some(full(be, &mut saved)),
+            u: all(be, u),
             state0: None,
-            params: params(&be, &p),
+            params: params(be, &p),
             call,
         };
         be.ssm_forward(forward, &mut plan, &mut ws).unwrap();
     }
     let mut g = r.params.each_ref().map(|x| be.alloc(x.len()).unwrap());
     let backward = SsmBackward {
-        du: Some(full(&be, &mut du)),
+        du: Some(full(be, &mut du)),
         dstate0: None,
-        grads: grads(&be, &mut g),
-        dy: all(&be, &dy),
+        grads: grads(be, &mut g),
+        dy: all(be, &dy),
         dstate_end: None,
-        u: all(&be, &u),
+        u: all(be, &u),
         state0: None,
-        saved: all(&be, &saved),
-        params: params(&be, &p),
+        saved: all(be, &saved),
+        params: params(be, &p),
         call,
     };
     be.ssm_backward(backward, &mut plan, &mut ws).unwrap();
     let mut report = Report::default();
     for ((name, want), got) in want.iter().skip(1).zip([&du].into_iter().chain(&g)) {
-        check(&mut report, "one saved buffer", (name, &down(&be, got), want), (2e-3, 5e-3));
+        check(&mut report, "one saved buffer", (name, &down(be, got), want), (2e-3, 5e-3));
     }
     report.finish("states of another forward");
 }
