@@ -3,7 +3,7 @@
 // bidirectional_operands_sm90.cu prepared.
 //
 // A warpgroup takes 64 segments of sequences, of one head, as the rows of X and S, and goes from chunk to chunk; x is
-// loaded one chunk ahead into registers. Of a bidirectional layer one warpgroup goes with time and one against it, and
+// asked for one chunk ahead. Of a bidirectional layer one warpgroup goes with time and one against it, and
 // they meet in the middle: each keeps the states of the chunks before the middle in shared memory, where the other
 // reads them after the middle, so that
 //   Y_c = X_c·Toepᵀ + S_c·Wᵀ + S′_c·W′ᵀ
