@@ -6,7 +6,7 @@
 // parts in order.
 #include "common/complex.cuh"
 #include "common/tile_product.cuh"
-#include "ssm/chunk.cuh"
+#include "ssm/transition_diagonal.cuh"
 
 constexpr int STAGED = 256;  // c64 numbers of x, and of its gradient, that sequences_backward loads at once
 constexpr int M = 4;         // steps whose numbers are loaded together
@@ -230,19 +230,7 @@ DEV void sequences_backward(c64* gradient_parts, float* dc, const double* dkern,
         for (int m = 0; m < M; ++m) share[m] += (2 * lag[max(j - m, 0)]) * c;
       }
     };
-    // D₀^T on the diagonal of Q.
-    auto diagonal = [&](int n) {
-      if (seq) return c64{0, 0};
-      const c64 d = q.d0[n];
-      c64 p = d, square = d;  // d^(T − 1)
-      for (int k = 2; k < T; k *= 2) square = square * square, p = p * square;
-      auto dq = [&](int m, int l) {
-        const i64 at = (i64)(T + m) * ld + T + l;
-        return (double)G0[at] + (G1 ? (double)G1[at] : 0.0);
-      };
-      const c64 gdelta = {dq(n, n) + dq(P + n, P + n), dq(P + n, n) - dq(n, P + n)};
-      return (double)T * (gdelta * conj(p));
-    };
+    auto diagonal = [&](int n) { return seq ? c64{0, 0} : gradient_of_diagonal(q.d0[n], G0, G1, ld, P, n); };
     const c64* more = seq ? reverse_sequence(back, g, T - 1, staged, by_transition, diagonal)
                           : reverse_sequence(back, g, T - 1, staged, by_input, diagonal);
     if (!first) return;

@@ -5,6 +5,7 @@
 // through the sequence, keeping s_j and every eighth x; then it goes back through the gradients while a second one computes
 // the x of the next eight steps again and reads what these receive.
 #include "ssm/four_steps.cuh"
+#include "ssm/transition_diagonal.cuh"
 
 constexpr int WINDOW = 8;  // steps whose numbers are computed or read together
 
@@ -152,18 +153,7 @@ extern "C" __global__ void __launch_bounds__(64, 10)
 #pragma unroll
       for (int k = 0; k < WINDOW; ++k) share[k] += c64{(double)a[k], (double)a[(i64)P * ld + k]};
     };
-    // D₀^T on the diagonal of Q.
-    auto diagonal = [&] {
-      if (seq) return zero;
-      c64 p = d, square = d;  // d^(T − 1)
-      for (int k = 2; k < T; k *= 2) square = square * square, p = p * square;
-      auto dq = [&](int m, int l) {
-        const i64 e = (i64)(T + m) * ld + T + l;
-        return (double)G0[e] + (G1 ? (double)G1[e] : 0.0);
-      };
-      const c64 gdelta = {dq(at, at) + dq(P + at, P + at), dq(P + at, at) - dq(at, P + at)};
-      return (double)T * (gdelta * conj(p));
-    };
+    auto diagonal = [&] { return seq ? zero : gradient_of_diagonal(d, G0, G1, ld, P, at); };
     // The lanes beyond the state have zeros for all but the shares.
     auto of_state = [&](int j, c64(&share)[WINDOW]) {
       shares(j, share);

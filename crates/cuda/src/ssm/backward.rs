@@ -71,11 +71,6 @@ pub(super) struct BackwardConstants {
     adjoint: Option<Operands>,
 }
 
-/// Whether `kernels/ssm/sequence_gradients.cu` serves a layer.
-fn few(s: &Sizes) -> bool {
-    s.rank <= 1 && s.pairs <= 32
-}
-
 impl Cuda {
     /// The constants of a backward pass, where forward has saved powers of Ā by these. `ahead`: with the adjoint's operands.
     pub(super) fn backward_constants(
@@ -141,8 +136,8 @@ impl Cuda {
         let end_chunk_gradient_parts = if a.dstate_end.is_some() { c.batch.min(8) } else { 0 };
         let gradient_part_count = 1 + 2 * rank + kc + end_chunk_gradient_parts;
         let gradient_parts = self.block(op, 16 * heads * gradient_part_count * (2 + 2 * rank) * pairs)?;
-        // With few pairs and ranks the kernel of the sequences takes those sums itself.
-        let dkern = (!few(&c.sizes)).then(|| self.scratch64(op, heads * kc * T)).transpose()?;
+        // `sequence_gradients.cu` takes those sums itself.
+        let dkern = (!c.sizes.one_pair_a_lane()).then(|| self.scratch64(op, heads * kc * T)).transpose()?;
 
         let mut products: Vec<DeviceBlock> = Vec::new();
         let mut du_end_chunk = None;

@@ -56,7 +56,7 @@ impl Cuda {
     ) -> Result<PassConstants> {
         let RecurrenceParts { discrete, c, d } = parts;
         let Sizes { heads, pairs, rank, kc, np } = s;
-        if rank > 1 || pairs > 32 || np != 64 || kc != 1 + of.both as usize {
+        if !s.one_pair_a_lane() || np != 64 || kc != 1 + of.both as usize {
             let matrices = self.matrices(op, discrete, c, s, q)?;
             let operands = self.operands(op, &matrices, d, s, of)?;
             let transition = matrices.q.clone();

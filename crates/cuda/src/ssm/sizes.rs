@@ -34,6 +34,12 @@ impl Sizes {
         Ok(Sizes { heads: spec.heads, pairs: spec.pairs(), rank: spec.rank, kc: spec.kernel_channels(), np })
     }
 
+    /// Whether a warp holds a state with one pair a lane and sums up one rank at most: then the sequences of a chunk are computed where they are
+    /// needed (`kernels/ssm/four_steps.cuh`).
+    pub(super) fn one_pair_a_lane(&self) -> bool {
+        self.rank <= 1 && self.pairs <= 32
+    }
+
     /// Elements of one (NP, NP) matrix of every head.
     pub(super) fn transition_len(&self) -> usize {
         self.heads * self.np * self.np

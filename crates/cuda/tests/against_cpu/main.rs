@@ -15,6 +15,7 @@ mod mix;
 mod norm;
 mod precision;
 mod rows;
+mod segments;
 mod ssm;
 mod step;
 mod trained;
